@@ -1,0 +1,1 @@
+"""livetrader for backtrader: store, feed and broker."""

@@ -1,0 +1,1 @@
+"""Market adapters: one file per venue."""

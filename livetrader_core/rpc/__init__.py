@@ -1,0 +1,1 @@
+"""The wire: ZeroMQ sockets and MessagePack bodies."""

@@ -1,0 +1,1 @@
+"""Trade adapters: one file per venue."""

@@ -1,0 +1,103 @@
+"""What a trade adapter is: one venue's account.
+
+| method               | required | what it gives                                                |
+|----------------------|----------|--------------------------------------------------------------|
+| ``connect``          | yes      | a working connection, or an error                            |
+| ``disconnect``       | yes      | nothing left behind                                          |
+| ``create_order``     | yes      | the order as the venue took it, or why not                   |
+| ``cancel_order``     | yes      | the request to cancel, delivered                             |
+| ``fetch_order``      | yes      | what the venue knows of one order: the way out of UNKNOWN    |
+| ``fetch_open_orders``| yes      | what works at the venue                                      |
+| ``fetch_fills``      | yes      | executions, for reconciliation                               |
+| ``fetch_positions``  | yes      | net positions                                                |
+| ``fetch_balance``    | yes      | the accounts                                                 |
+| ``watch_events``     | yes      | every later change of an order, with its fill                |
+| ``modify_order``     | no       | a changed price or quantity                                  |
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+from livetrader_core.errors import InvalidRequest
+from livetrader_core.models import Balance, Fill, Order, Position
+
+
+@dataclass(frozen=True)
+class VenueEvent:
+    """A change of an order as the venue tells it: the order after it, and the fill if it was one.
+
+    ``clock`` is the venue's time in UTC milliseconds.
+    """
+
+    clock: int
+    order: Order
+    fill: Fill | None = None
+
+
+class TradeBase(ABC):
+    """Trading at one venue.
+
+    The outcome policy: a refusal is :class:`~livetrader_core.errors.OrderRejected`; anything that
+    leaves open whether the order reached the venue is
+    :class:`~livetrader_core.errors.OutcomeUnknown`, and never a rejection.
+    """
+
+    #: MARKET codes it trades.
+    markets: tuple[str, ...] = ()
+    #: Whether no real money moves here.
+    paper: bool = False
+
+    @abstractmethod
+    async def connect(self) -> None:
+        """Reach the venue. Raises Unavailable if it can't."""
+
+    @abstractmethod
+    async def disconnect(self) -> None:
+        """Leave the venue; may be called more than once."""
+
+    @abstractmethod
+    async def create_order(self, order: Order) -> Order:
+        """Send ``order``; returns it as the venue took it. Raises OrderRejected, OutcomeUnknown."""
+
+    @abstractmethod
+    async def cancel_order(self, client_order_id: str) -> None:
+        """Ask to cancel; the outcome comes as an event. Raises OrderRejected if it can't be."""
+
+    @abstractmethod
+    async def fetch_order(self, client_order_id: str) -> Order | None:
+        """The order as the venue knows it; None: it never arrived."""
+
+    @abstractmethod
+    async def fetch_open_orders(self) -> list[Order]:
+        """Orders that still work, oldest first."""
+
+    @abstractmethod
+    async def fetch_fills(self, since: int = 0) -> list[Fill]:
+        """Executions at or after ``since`` (UTC ms), oldest first."""
+
+    @abstractmethod
+    async def fetch_positions(self) -> list[Position]:
+        """Net positions that are not flat."""
+
+    @abstractmethod
+    async def fetch_balance(self) -> list[Balance]:
+        """The accounts, one for each currency."""
+
+    @abstractmethod
+    def watch_events(self) -> AsyncIterator[VenueEvent]:
+        """Every change of an order from now on. Its reader is done with one when it asks on."""
+
+    async def modify_order(
+        self,
+        client_order_id: str,
+        quantity: float | None = None,
+        price: float | None = None,
+        stop_price: float | None = None,
+    ) -> Order:
+        """Change a working order. Raises InvalidRequest where the venue cannot."""
+        raise InvalidRequest(
+            f"{type(self).__name__} cannot modify orders ({client_order_id}); cancel and order anew"
+        )
