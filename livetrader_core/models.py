@@ -319,6 +319,10 @@ class Contract:
             return 0.0
         return math.copysign(rounded, quantity)
 
+    def snap_quantity(self, quantity: float) -> float:
+        """``quantity``, a sum of whole steps, without what floating-point sums leave behind."""
+        return _on_grid(round(quantity / self.quantity_step), self.quantity_step)
+
     def to_dict(self) -> dict[str, Any]:
         """A plain mapping, as the wire carries it."""
         return asdict(self)

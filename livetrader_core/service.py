@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
-from typing import TypeVar
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Sequence
+from typing import Any, TypeVar
 
 from livetrader_core.errors import InvalidRequest, LiveTraderError, UnknownSymbol
 from livetrader_core.market.base import MarketBase
@@ -175,6 +175,10 @@ class MarketService:
         market = self.market_for(symbol)
         return self._clocks.get(market_of(symbol)) or market.now()
 
+    def last_clock(self, market: MarketBase) -> int:
+        """The last moment (UTC ms) that ``market`` gave completely; 0 if it never said."""
+        return max((self._clocks.get(code, 0) for code in market.markets), default=0)
+
     # ---- streams
 
     def add_listener(self, listener: Listener) -> Callable[[], None]:
@@ -257,16 +261,13 @@ class MarketService:
 
     # ---- tasks
 
-    def _spawn(self, work: Awaitable[None]) -> None:
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = self._task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    def _task(self, work: Awaitable[None]) -> asyncio.Task[None]:
-        async def run() -> None:
-            await work
-
-        task = asyncio.get_running_loop().create_task(run())
+    def _task(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.get_running_loop().create_task(work)
         task.add_done_callback(_log_failure)
         return task
 

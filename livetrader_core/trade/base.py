@@ -13,10 +13,12 @@
 | ``fetch_balance``    | yes      | the accounts                                                 |
 | ``watch_events``     | yes      | every later change of an order, with its fill                |
 | ``modify_order``     | no       | a changed price or quantity                                  |
+| ``now``              | no       | the venue's time, if it is not the computer's                |
 """
 
 from __future__ import annotations
 
+import time
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -88,7 +90,7 @@ class TradeBase(ABC):
 
     @abstractmethod
     def watch_events(self) -> AsyncIterator[VenueEvent]:
-        """Every change of an order from now on. Its reader is done with one when it asks on."""
+        """Every change of an order from this call on; a reader that asks on is done with one."""
 
     async def modify_order(
         self,
@@ -101,3 +103,7 @@ class TradeBase(ABC):
         raise InvalidRequest(
             f"{type(self).__name__} cannot modify orders ({client_order_id}); cancel and order anew"
         )
+
+    def now(self, symbol: str) -> int:
+        """The venue's time for ``symbol`` in UTC milliseconds."""
+        return time.time_ns() // 1_000_000

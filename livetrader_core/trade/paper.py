@@ -1,0 +1,407 @@
+"""PaperTrade: a simulated account that fills against any market's closed klines."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import math
+import secrets
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from livetrader_core.errors import ConfigError, InvalidRequest, NotConnected, OrderRejected
+from livetrader_core.market.base import MarketBase
+from livetrader_core.models import (
+    Balance,
+    Clock,
+    Contract,
+    Fill,
+    Kline,
+    Order,
+    OrderStatus,
+    OrderType,
+    Position,
+    TimeInForce,
+    market_of,
+)
+from livetrader_core.service import MarketService
+from livetrader_core.trade.account import Account
+from livetrader_core.trade.base import TradeBase, VenueEvent
+from livetrader_core.trade.events import EventReader, EventStream
+from livetrader_core.trade.matching import SUPPORTED, Slippage, fillable, match
+from livetrader_core.trade.request import check_number, check_order
+
+_TIMES_IN_FORCE = (TimeInForce.GTC, TimeInForce.GTD, TimeInForce.DAY)
+
+
+@dataclass
+class _Working:
+    """An order in the book, and what only the venue knows of it."""
+
+    order: Order
+    contract: Contract
+    triggered: bool = False
+
+
+@dataclass(frozen=True)
+class _Bar:
+    """A closed kline and the moment it closed."""
+
+    kline: Kline
+    end: int
+
+
+class PaperTrade(TradeBase):
+    """Orders filled on the klines of ``market``, by the rules of backtrader's own broker.
+
+    ``market`` is a MarketService, or a MarketBase, which then gets a service of its own. ``cash``
+    is an amount in ``currency``, or amounts by currency. ``slippage_perc`` (0.01 is 1 %) or
+    ``slippage_fixed`` (in price) moves fills against the order; fills at an open only with
+    ``slippage_open``. ``volume_limit`` is the fraction of a kline's volume that one order may take
+    (0: all it wants). ``check_margin`` refuses what the account cannot pay. ``fill_on`` is "bar".
+
+    An order is tried on each kline of its symbol and timeframe that opens at or after its
+    ``as_of`` (0: the venue's clock when it arrived) and is given after it arrived. On a clocked
+    market all klines of a moment make one round, in which the orders are tried in the order of
+    their arrival; elsewhere each kline is a round of its own. A kline is let through to listeners
+    when every reader of :meth:`watch_events` is done with what it caused.
+    """
+
+    paper = True
+
+    def __init__(
+        self,
+        market: MarketService | MarketBase,
+        cash: float | Mapping[str, float] = 100_000.0,
+        currency: str = "USD",
+        check_margin: bool = False,
+        slippage_perc: float = 0.0,
+        slippage_fixed: float = 0.0,
+        volume_limit: float = 0.0,
+        fill_on: str = "bar",
+        slippage_open: bool = False,
+    ) -> None:
+        if fill_on != "bar":
+            raise ConfigError(f"fill_on: {fill_on!r} is not known; PaperTrade fills on 'bar' only")
+        for name, value in (
+            ("slippage_perc", slippage_perc),
+            ("slippage_fixed", slippage_fixed),
+            ("volume_limit", volume_limit),
+        ):
+            _check_setting(name, value)
+        self._own_service = isinstance(market, MarketBase)
+        self.service = MarketService(market) if isinstance(market, MarketBase) else market
+        self.fill_on = fill_on
+        self.check_margin = check_margin
+        self.volume_limit = volume_limit
+        self.slippage = Slippage(slippage_perc, slippage_fixed, slippage_open)
+        self.account = Account(_cash_by_currency(cash, currency))
+        # Fills of two runs must not share a trade_id: a journal outlives the run.
+        self._run = secrets.token_hex(3)
+        self._order_numbers = itertools.count(1)
+        self._trade_numbers = itertools.count(1)
+        self._contracts: dict[str, Contract] = {}
+        self._orders: dict[str, Order] = {}
+        self._book: dict[str, _Working] = {}
+        self._fills: list[Fill] = []
+        self._arriving = asyncio.Lock()
+        self._gathered: list[_Bar] = []
+        self._events = EventStream()
+        self._remove_hook: Callable[[], None] | None = None
+
+    @property
+    def markets(self) -> tuple[str, ...]:  # type: ignore[override]
+        """Every MARKET of the market service, some of which may be known only when it connects."""
+        return tuple(code for market in self.service.markets for code in market.markets)
+
+    # ---- life
+
+    async def connect(self) -> None:
+        """Follow the market. Raises Unavailable if a market of its own can't be reached."""
+        if self._remove_hook is not None:
+            return
+        self._remove_hook = self.service.add_hook(self._on_market)
+        if self._own_service:
+            try:
+                await self.service.connect()
+            except BaseException:
+                self._unhook()
+                raise
+
+    async def disconnect(self) -> None:
+        """Follow no more; readers of events come to their end."""
+        self._unhook()
+        self._events.close()
+        if self._own_service:
+            await self.service.stop()
+
+    def _unhook(self) -> None:
+        if self._remove_hook is not None:
+            self._remove_hook()
+            self._remove_hook = None
+
+    def now(self, symbol: str) -> int:
+        """The time in the market's stream: its clock, or its time less its delay."""
+        market = self.service.market_for(symbol)
+        return self.service.clock(symbol) - (0 if market.clocked else market.delay_ms)
+
+    # ---- orders
+
+    async def create_order(self, order: Order) -> Order:
+        """Put ``order`` into the book. Raises OrderRejected, InvalidRequest, NotConnected."""
+        if self._remove_hook is None:
+            raise NotConnected("the paper venue is not connected; call connect() first")
+        check_order(order)
+        async with self._arriving:  # whoever comes first is first in the book
+            known = self._orders.get(order.client_order_id)
+            if known is not None:
+                return known
+            contract = await self._contract(order.symbol)
+            _check_supported(order)
+            _check_grid(order, contract)
+            await self.service.watch(order.symbol, order.timeframe)
+            return self._accept(order, contract)
+
+    async def _contract(self, symbol: str) -> Contract:
+        contract = self._contracts.get(symbol)
+        if contract is None:
+            contract = self._contracts[symbol] = await self.service.get_contract(symbol)
+        return contract
+
+    def _accept(self, order: Order, contract: Contract) -> Order:
+        now = self.now(order.symbol)
+        as_of = order.as_of or now
+        accepted = order.but(
+            order_id=f"p-{self._run}-{next(self._order_numbers)}",
+            status=OrderStatus.ACCEPTED,
+            as_of=as_of,
+            expires_at=_expiry(order, contract, as_of),
+            created_at=order.created_at or now,
+            updated_at=now,
+        )
+        self._book[order.client_order_id] = _Working(accepted, contract)
+        self._orders[order.client_order_id] = accepted
+        return accepted
+
+    async def cancel_order(self, client_order_id: str) -> None:
+        """Take an order out of the book. Raises OrderRejected if it is not in it."""
+        order = self._working(client_order_id).order
+        now = self.now(order.symbol)
+        self._finish(order.but(status=OrderStatus.CANCELED), now)
+
+    async def modify_order(
+        self,
+        client_order_id: str,
+        quantity: float | None = None,
+        price: float | None = None,
+        stop_price: float | None = None,
+    ) -> Order:
+        """Change a working order, which keeps its place in the book.
+
+        Raises InvalidRequest for a value that cannot be, OrderRejected if it does not work.
+        """
+        working = self._working(client_order_id)
+        asked = {"quantity": quantity, "price": price, "stop_price": stop_price}
+        changes = {name: value for name, value in asked.items() if value is not None}
+        for name, value in changes.items():
+            check_number(f"order {client_order_id}: {name}", value)
+        changed = working.order.but(**changes, updated_at=self.now(working.order.symbol))
+        check_order(changed)
+        _check_grid(changed, working.contract)
+        if changed.quantity <= changed.filled:
+            raise OrderRejected(
+                f"order {client_order_id}: {changed.filled:g} are filled already; the quantity "
+                "must stay above that"
+            )
+        working.order = changed
+        self._tell(changed, changed.updated_at)
+        return changed
+
+    def _working(self, client_order_id: str) -> _Working:
+        working = self._book.get(client_order_id)
+        if working is None:
+            order = self._orders.get(client_order_id)
+            what = f"it is {order.status.value}" if order else "there is no such order"
+            raise OrderRejected(f"order {client_order_id} is not working: {what}")
+        return working
+
+    async def fetch_order(self, client_order_id: str) -> Order | None:
+        """The order; None if it never arrived in this run."""
+        return self._orders.get(client_order_id)
+
+    async def fetch_open_orders(self) -> list[Order]:
+        """The book, in the order of arrival."""
+        return [working.order for working in self._book.values()]
+
+    async def fetch_fills(self, since: int = 0) -> list[Fill]:
+        """Fills of this run at or after ``since`` (UTC ms)."""
+        return [fill for fill in self._fills if fill.datetime >= since]
+
+    async def fetch_positions(self) -> list[Position]:
+        """Net positions that are not flat."""
+        return self.account.positions()
+
+    async def fetch_balance(self) -> list[Balance]:
+        """One balance for each currency."""
+        return self.account.balances()
+
+    def watch_events(self) -> EventReader:
+        """Fills, cancellations, expiries and changes from the moment of this call on."""
+        return self._events.reader()
+
+    # ---- matching
+
+    async def _on_market(self, event: Kline | Clock) -> None:
+        if isinstance(event, Clock):
+            self._run_moment(event)
+        elif event.closed:
+            bar = await self._bar(event)
+            if self.service.market_for(event.symbol).clocked:
+                self._gathered.append(bar)
+            else:
+                self._run_round([bar])
+        await self._events.drained()
+
+    async def _bar(self, kline: Kline) -> _Bar:
+        contract = await self._contract(kline.symbol)
+        return _Bar(kline, contract.sessions.kline_end(kline.datetime, kline.timeframe))
+
+    def _run_moment(self, clock: Clock) -> None:
+        due = [bar for bar in self._gathered if _belongs(bar, clock)]
+        if not due:
+            return
+        self._gathered = [bar for bar in self._gathered if not _belongs(bar, clock)]
+        due.sort(key=lambda bar: bar.end)
+        for _, bars in itertools.groupby(due, key=lambda bar: bar.end):
+            self._run_round(list(bars))
+
+    def _run_round(self, bars: list[_Bar]) -> None:
+        by_stream = {(bar.kline.symbol, bar.kline.timeframe): bar for bar in bars}
+        for working in list(self._book.values()):
+            bar = by_stream.get((working.order.symbol, working.order.timeframe))
+            if bar is not None and bar.kline.datetime >= working.order.as_of:
+                self._try(working, bar)
+        # Valued at the closes only after the round: while it runs, money is what it was before.
+        self.account.mark((bar.kline.symbol, bar.kline.close) for bar in bars)
+
+    def _try(self, working: _Working, bar: _Bar) -> None:
+        order = working.order
+        if order.type is not OrderType.MARKET and 0 < order.expires_at < bar.end:
+            self._finish(order.but(status=OrderStatus.EXPIRED), bar.end)
+            return
+        matched = match(order, bar.kline, working.triggered, self.slippage)
+        working.triggered = matched.triggered
+        if matched.price is not None:
+            self._fill(working, bar, matched.price)
+
+    def _fill(self, working: _Working, bar: _Bar, price: float) -> None:
+        order, contract = working.order, working.contract
+        step = contract.quantity_step
+        wanted = fillable(order.remaining, bar.kline, self.volume_limit, step)
+        if not wanted:
+            return
+        booking = self.account.trade(contract, order.side.sign * wanted, price, self.check_margin)
+        if booking.quantity:
+            order = self._book_fill(working, bar, price, booking.quantity, booking.commission)
+        if booking.refused:
+            self._finish(order.but(status=OrderStatus.REJECTED, reason="margin"), bar.end)
+
+    def _book_fill(
+        self, working: _Working, bar: _Bar, price: float, quantity: float, commission: float
+    ) -> Order:
+        before = working.order
+        fill = Fill(
+            trade_id=f"p-{self._run}-{next(self._trade_numbers)}",
+            client_order_id=before.client_order_id,
+            symbol=before.symbol,
+            side=before.side,
+            quantity=quantity,
+            price=price,
+            commission=commission,
+            datetime=bar.end,
+            kline=bar.kline.datetime,
+            order_id=before.order_id,
+        )
+        self._fills.append(fill)
+        filled = round(before.filled + quantity, 10)
+        done = filled >= before.quantity
+        order = before.but(
+            filled=filled,
+            average_price=(before.filled * before.average_price + quantity * price) / filled,
+            status=OrderStatus.FILLED if done else OrderStatus.PARTIALLY_FILLED,
+            updated_at=bar.end,
+        )
+        working.order = order
+        if done:
+            self._finish(order, bar.end, fill)
+        else:
+            self._tell(order, bar.end, fill)
+        return order
+
+    def _finish(self, order: Order, clock: int, fill: Fill | None = None) -> None:
+        del self._book[order.client_order_id]
+        self._tell(order.but(updated_at=clock), clock, fill)
+
+    def _tell(self, order: Order, clock: int, fill: Fill | None = None) -> None:
+        self._orders[order.client_order_id] = order
+        self._events.put(VenueEvent(clock, order, fill))
+
+
+def _belongs(bar: _Bar, clock: Clock) -> bool:
+    return bar.end <= clock.datetime and market_of(bar.kline.symbol) in clock.markets
+
+
+def _expiry(order: Order, contract: Contract, as_of: int) -> int:
+    if order.time_in_force is TimeInForce.DAY:
+        return contract.sessions.close_of(contract.sessions.trading_date(as_of))
+    return order.expires_at if order.time_in_force is TimeInForce.GTD else 0
+
+
+def _check_supported(order: Order) -> None:
+    if order.type not in SUPPORTED:
+        raise OrderRejected(
+            f"order {order.client_order_id}: the paper venue has no {order.type.value} orders; "
+            f"it has {', '.join(kind.value for kind in SUPPORTED)}"
+        )
+    if order.time_in_force not in _TIMES_IN_FORCE:
+        raise OrderRejected(
+            f"order {order.client_order_id}: the paper venue has no time in force "
+            f"{order.time_in_force.value}; it has {', '.join(t.value for t in _TIMES_IN_FORCE)}"
+        )
+
+
+def _check_grid(order: Order, contract: Contract) -> None:
+    name = f"order {order.client_order_id}: {order.symbol}"
+    if not _on_grid(order.quantity, contract.quantity_step):
+        raise OrderRejected(
+            f"{name}: quantity {order.quantity!r} is not a multiple of {contract.quantity_step:g}"
+        )
+    if order.quantity < contract.min_quantity - 1e-12:
+        raise OrderRejected(
+            f"{name}: quantity {order.quantity!r} is below the minimum {contract.min_quantity:g}"
+        )
+    for field in ("price", "stop_price"):
+        value = getattr(order, field)
+        if not _on_grid(value, contract.price_tick):
+            raise OrderRejected(
+                f"{name}: {field} {value!r} is not a multiple of the tick {contract.price_tick:g}"
+            )
+
+
+def _on_grid(value: float, step: float) -> bool:
+    steps = value / step
+    return math.isclose(steps, round(steps), rel_tol=1e-9, abs_tol=1e-6)
+
+
+def _cash_by_currency(cash: float | Mapping[str, float], currency: str) -> dict[str, float]:
+    amounts = dict(cash) if isinstance(cash, Mapping) else {currency: cash}
+    for code, amount in amounts.items():
+        _check_setting(f"cash in {code}", amount)
+    return amounts
+
+
+def _check_setting(name: str, value: object) -> None:
+    try:
+        check_number(name, value)
+    except InvalidRequest as error:
+        raise ConfigError(f"PaperTrade: {error}") from None
