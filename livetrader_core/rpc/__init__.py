@@ -1,1 +1,15 @@
 """The wire: ZeroMQ sockets and MessagePack bodies."""
+
+from livetrader_core.rpc.client import AsyncClient, Client
+from livetrader_core.rpc.server import Server
+from livetrader_core.rpc.session import RemoteSession
+from livetrader_core.rpc.subscriber import MarketSubscriber, TradeSubscriber
+
+__all__ = [
+    "AsyncClient",
+    "Client",
+    "MarketSubscriber",
+    "RemoteSession",
+    "Server",
+    "TradeSubscriber",
+]

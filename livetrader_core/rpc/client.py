@@ -1,0 +1,475 @@
+"""Requests to a server: :class:`Client` blocks, :class:`AsyncClient` lives in an event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.metadata
+import itertools
+import threading
+import time
+from typing import Any, NoReturn, TypeVar
+
+import zmq
+from typing_extensions import Self
+
+from livetrader_core.errors import (
+    LiveTraderError,
+    NotConnected,
+    OutcomeUnknown,
+    RequestTimeout,
+    TooBusy,
+)
+from livetrader_core.models import Balance, Contract, Fill, Klines, Order, Position
+from livetrader_core.rpc import calls, protocol
+from livetrader_core.rpc.calls import Call
+from livetrader_core.rpc.endpoints import Endpoint
+from livetrader_core.rpc.protocol import Greeting, Reply
+from livetrader_core.rpc.sockets import LoopSocket
+
+Result = TypeVar("Result")
+
+
+def client_socket(kind: int, endpoint: Endpoint, hwm: int = 1000) -> zmq.Socket[Any]:
+    """A socket connected to ``endpoint`` that reconnects by itself, at short intervals.
+
+    Raises NotConnected if there can be no such connection.
+    """
+    socket: zmq.Socket[Any] = zmq.Context.instance().socket(kind)
+    socket.set(zmq.LINGER, 0)
+    socket.set(zmq.RCVHWM, hwm)
+    socket.set(zmq.IPV6, 1)
+    socket.set(zmq.MAXMSGSIZE, protocol.MAX_REPLY)
+    socket.set(zmq.RECONNECT_IVL, 20)
+    socket.set(zmq.RECONNECT_IVL_MAX, 500)
+    socket.set(zmq.HEARTBEAT_IVL, 5_000)
+    socket.set(zmq.HEARTBEAT_TIMEOUT, 15_000)
+    if kind == zmq.DEALER:
+        # A request is only taken while there is a connection: none is sent late.
+        socket.set(zmq.IMMEDIATE, 1)
+    try:
+        socket.connect(str(endpoint))
+    except zmq.ZMQError as error:
+        socket.close()
+        raise NotConnected(f"{endpoint}: {error.strerror}") from None
+    return socket
+
+
+def release() -> str:
+    """The installed release of livetrader."""
+    return importlib.metadata.version("livetrader")
+
+
+def _not_connected(endpoint: Endpoint, method: str, timeout: float) -> NotConnected:
+    return NotConnected(
+        f"{endpoint}: no server there ({method} waited {timeout:g} s); is it running?"
+    )
+
+
+def _no_answer(endpoint: Endpoint, call: Call[Any], timeout: float) -> LiveTraderError:
+    message = f"{endpoint}: {call.method} was not answered within {timeout:g} s"
+    if call.may_have_happened:
+        return OutcomeUnknown(f"{message}; it may have been done: ask with fetch_order")
+    return RequestTimeout(message)
+
+
+class _ConnectionLost(NotConnected):
+    """The connection was given up while a request was open."""
+
+
+class Client:
+    """A blocking client. Every call ends within ``timeout`` seconds, with an answer or an error.
+
+    It may be shared by threads, and used inside a running event loop. A closed client can connect
+    again. ::
+
+        with Client() as client:
+            client.connect("ipc:///tmp/market")
+            klines = client.get_kline_histories("US.BABA", None, 100)
+    """
+
+    def __init__(self, timeout: float = 5.0) -> None:
+        self.timeout = timeout
+        self._lock = threading.Lock()
+        self._ids = itertools.count(1)
+        self._socket: zmq.Socket[Any] | None = None
+        self._endpoint: Endpoint | None = None
+
+    def connect(self, endpoint: str) -> Greeting:
+        """Connect and greet.
+
+        Raises NotConnected, RequestTimeout, VersionMismatch, EndpointError.
+        """
+        target = Endpoint.parse(endpoint)
+        self.close()
+        with self._lock:
+            self._endpoint = target
+            self._socket = client_socket(zmq.DEALER, target)
+        try:
+            return self._call(calls.hello(release(), target.scheme))
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Disconnect; may be called more than once."""
+        with self._lock:
+            if self._socket is not None:
+                self._socket.close()
+            self._socket = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _call(self, call: Call[Result]) -> Result:
+        deadline = time.monotonic() + self.timeout
+        if not self._lock.acquire(timeout=self.timeout):
+            raise TooBusy(f"{call.method}: other threads used this client for {self.timeout:g} s")
+        try:
+            reply = self._exchange(call, deadline)
+        finally:
+            self._lock.release()
+        return call.read(reply)
+
+    def _exchange(self, call: Call[Any], deadline: float) -> Reply:
+        socket, endpoint = self._socket, self._endpoint
+        if socket is None or endpoint is None:
+            raise NotConnected(f"{call.method}: this client is not connected; call connect() first")
+        number = next(self._ids)
+        timeout_ms = protocol.timeout_to_ms(deadline - time.monotonic())
+        body = protocol.encode_request(number, call.method, timeout_ms, call.args)
+        self._send(socket, endpoint, call, body, deadline)
+        while True:
+            answer = self._receive(socket, deadline)
+            if answer is None:
+                raise _no_answer(endpoint, call, self.timeout)
+            if answer[0] != number:
+                continue  # the late reply to a request that was given up
+            if isinstance(answer[1], LiveTraderError):
+                raise answer[1]
+            return answer[1]
+
+    def _send(
+        self,
+        socket: zmq.Socket[Any],
+        endpoint: Endpoint,
+        call: Call[Any],
+        body: bytes,
+        deadline: float,
+    ) -> None:
+        while True:
+            try:
+                socket.send(body, zmq.NOBLOCK)
+                return
+            except zmq.Again:
+                if not _poll(socket, zmq.POLLOUT, deadline):
+                    raise _not_connected(endpoint, call.method, self.timeout) from None
+
+    @staticmethod
+    def _receive(
+        socket: zmq.Socket[Any], deadline: float
+    ) -> tuple[int, Reply | LiveTraderError] | None:
+        while _poll(socket, zmq.POLLIN, deadline):
+            try:
+                return protocol.decode_reply(socket.recv_multipart(zmq.NOBLOCK))
+            except zmq.Again:
+                continue
+        return None
+
+    # ---- market data
+
+    def get_kline_histories(
+        self,
+        symbol: str,
+        from_ts: int | None = None,
+        limit: int | None = None,
+        to_ts: int | None = None,
+        timeframe: str = "1m",
+        forming: bool = False,
+    ) -> Klines:
+        """As :meth:`livetrader_core.market.base.MarketBase.get_kline_histories`."""
+        return self._call(
+            calls.get_kline_histories(symbol, from_ts, limit, to_ts, timeframe, forming)
+        )
+
+    def get_contract(self, symbol: str) -> Contract:
+        """The contract of ``symbol``."""
+        return self._call(calls.get_contract(symbol))
+
+    def list_symbols(self) -> list[str]:
+        """All symbols of all markets, sorted."""
+        return self._call(calls.list_symbols())
+
+    def status(self) -> dict[str, Any]:
+        """What the server is doing, for people to read."""
+        return self._call(calls.status())
+
+    def begin_replay(self, start: int, end: int | None = None) -> None:
+        """Start the recorded markets at ``start`` (UTC ms): what closes later is the future."""
+        self._call(calls.begin_replay(start, end))
+
+    # ---- trading
+
+    def create_order(self, order: Order) -> Order:
+        """Place ``order``; a known client_order_id returns that order instead of a second one.
+
+        Raises OrderRejected, OutcomeUnknown, InvalidRequest, StorageError, NotConnected.
+        """
+        return self._call(calls.create_order(order))
+
+    def cancel_order(self, client_order_id: str) -> None:
+        """Ask to cancel; the outcome comes as an event."""
+        self._call(calls.cancel_order(client_order_id))
+
+    def modify_order(
+        self,
+        client_order_id: str,
+        quantity: float | None = None,
+        price: float | None = None,
+        stop_price: float | None = None,
+    ) -> Order:
+        """Change a working order."""
+        return self._call(calls.modify_order(client_order_id, quantity, price, stop_price))
+
+    def fetch_order(self, client_order_id: str) -> Order | None:
+        """The order as the journal has it; None if it never arrived."""
+        return self._call(calls.fetch_order(client_order_id))
+
+    def fetch_orders(self) -> list[Order]:
+        """All journaled orders, oldest first."""
+        return self._call(calls.fetch_orders())
+
+    def fetch_open_orders(self) -> list[Order]:
+        """Orders that are not final, oldest first."""
+        return self._call(calls.fetch_open_orders())
+
+    def fetch_fills(self, since: int = 0) -> list[Fill]:
+        """Executions at or after ``since`` (UTC ms), oldest first."""
+        return self._call(calls.fetch_fills(since))
+
+    def fetch_positions(self) -> list[Position]:
+        """Net positions that are not flat."""
+        return self._call(calls.fetch_positions())
+
+    def fetch_balance(self) -> list[Balance]:
+        """The accounts, one for each venue and currency."""
+        return self._call(calls.fetch_balance())
+
+
+def _poll(socket: zmq.Socket[Any], what: int, deadline: float) -> bool:
+    left = deadline - time.monotonic()
+    return left > 0 and bool(socket.poll(max(1, int(left * 1000)), what))
+
+
+class AsyncClient:
+    """:class:`Client` as coroutines: many requests at once over one socket, in one event loop."""
+
+    def __init__(self, timeout: float = 5.0) -> None:
+        self.timeout = timeout
+        self._ids = itertools.count(1)
+        self._socket: LoopSocket | None = None
+        self._endpoint: Endpoint | None = None
+        self._waiting: dict[int, asyncio.Future[Reply]] = {}
+        self._senders: list[asyncio.Future[None]] = []
+
+    async def connect(self, endpoint: str) -> Greeting:
+        """Connect and greet.
+
+        Raises NotConnected, RequestTimeout, VersionMismatch, EndpointError.
+        """
+        self._endpoint = Endpoint.parse(endpoint)
+        self._close_socket()
+        socket = client_socket(zmq.DEALER, self._endpoint)
+        self._socket = LoopSocket(socket, self._on_message, self._on_wake)
+        try:
+            return await self.call(calls.hello(release(), self._endpoint.scheme))
+        except BaseException:
+            self._close_socket()
+            raise
+
+    async def close(self) -> None:
+        """Disconnect; open requests end with an error. May be called more than once."""
+        self._close_socket()
+
+    def _close_socket(self) -> None:
+        if self._socket is not None:
+            self._socket.close()
+        self._socket = None
+        lost: list[asyncio.Future[Any]] = [*self._waiting.values(), *self._senders]
+        for future in lost:
+            if not future.done():
+                future.set_exception(_ConnectionLost("the connection was closed"))
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def call(self, call: Call[Result], timeout: float | None = None) -> Result:
+        """Make ``call`` and read its answer, within ``timeout`` seconds."""
+        timeout = self.timeout if timeout is None else timeout
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout
+        number = next(self._ids)
+        body = protocol.encode_request(
+            number, call.method, protocol.timeout_to_ms(timeout), call.args
+        )
+        await self._send(call, body, deadline, timeout)
+        answer: asyncio.Future[Reply] = loop.create_future()
+        self._waiting[number] = answer
+        limit = loop.call_at(deadline, self._expire, answer, call, timeout)
+        try:
+            return call.read(await answer)
+        except _ConnectionLost as error:
+            self._lost(call, error)
+        finally:
+            limit.cancel()
+            del self._waiting[number]
+
+    def post(self, method: str, args: tuple[Any, ...]) -> bool:
+        """Send a request that wants no reply; says whether it could be sent."""
+        if self._socket is None:
+            return False
+        body = protocol.encode_request(0, method, protocol.timeout_to_ms(self.timeout), args)
+        try:
+            self._socket.send((body,))
+        except zmq.ZMQError:
+            return False
+        return True
+
+    def _expire(self, answer: asyncio.Future[Reply], call: Call[Any], timeout: float) -> None:
+        if not answer.done() and self._endpoint is not None:
+            answer.set_exception(_no_answer(self._endpoint, call, timeout))
+
+    @staticmethod
+    def _lost(call: Call[Any], error: NotConnected) -> NoReturn:
+        if call.may_have_happened:
+            raise OutcomeUnknown(
+                f"{call.method}: {error}; it may have been done: ask with fetch_order"
+            ) from None
+        raise NotConnected(f"{call.method}: {error}") from None
+
+    async def _send(self, call: Call[Any], body: bytes, deadline: float, timeout: float) -> None:
+        while True:
+            if self._socket is None or self._endpoint is None:
+                raise NotConnected(f"{call.method}: there is no connection")
+            try:
+                self._socket.send((body,))
+                return
+            except zmq.Again:
+                await self._writable(self._endpoint, call, deadline, timeout)
+
+    async def _writable(
+        self, endpoint: Endpoint, call: Call[Any], deadline: float, timeout: float
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        wake: asyncio.Future[None] = loop.create_future()
+        self._senders.append(wake)
+
+        def give_up() -> None:
+            if not wake.done():
+                wake.set_exception(_not_connected(endpoint, call.method, timeout))
+
+        limit = loop.call_at(deadline, give_up)
+        try:
+            await wake
+        finally:
+            limit.cancel()
+            self._senders.remove(wake)
+
+    def _on_wake(self) -> None:
+        for wake in self._senders:
+            if not wake.done():
+                wake.set_result(None)
+
+    def _on_message(self, frames: list[bytes]) -> None:
+        number, answer = protocol.decode_reply(frames)
+        future = self._waiting.get(number)
+        if future is None or future.done():
+            return  # the late reply to a request that was given up
+        if isinstance(answer, LiveTraderError):
+            future.set_exception(answer)
+        else:
+            future.set_result(answer)
+
+    # ---- market data
+
+    async def get_kline_histories(
+        self,
+        symbol: str,
+        from_ts: int | None = None,
+        limit: int | None = None,
+        to_ts: int | None = None,
+        timeframe: str = "1m",
+        forming: bool = False,
+    ) -> Klines:
+        """As :meth:`livetrader_core.market.base.MarketBase.get_kline_histories`."""
+        return await self.call(
+            calls.get_kline_histories(symbol, from_ts, limit, to_ts, timeframe, forming)
+        )
+
+    async def get_contract(self, symbol: str) -> Contract:
+        """The contract of ``symbol``."""
+        return await self.call(calls.get_contract(symbol))
+
+    async def list_symbols(self) -> list[str]:
+        """All symbols of all markets, sorted."""
+        return await self.call(calls.list_symbols())
+
+    async def status(self) -> dict[str, Any]:
+        """What the server is doing, for people to read."""
+        return await self.call(calls.status())
+
+    async def begin_replay(self, start: int, end: int | None = None) -> None:
+        """Start the recorded markets at ``start`` (UTC ms): what closes later is the future."""
+        await self.call(calls.begin_replay(start, end))
+
+    # ---- trading
+
+    async def create_order(self, order: Order) -> Order:
+        """Place ``order``; a known client_order_id returns that order instead of a second one.
+
+        Raises OrderRejected, OutcomeUnknown, InvalidRequest, StorageError, NotConnected.
+        """
+        return await self.call(calls.create_order(order))
+
+    async def cancel_order(self, client_order_id: str) -> None:
+        """Ask to cancel; the outcome comes as an event."""
+        await self.call(calls.cancel_order(client_order_id))
+
+    async def modify_order(
+        self,
+        client_order_id: str,
+        quantity: float | None = None,
+        price: float | None = None,
+        stop_price: float | None = None,
+    ) -> Order:
+        """Change a working order."""
+        return await self.call(calls.modify_order(client_order_id, quantity, price, stop_price))
+
+    async def fetch_order(self, client_order_id: str) -> Order | None:
+        """The order as the journal has it; None if it never arrived."""
+        return await self.call(calls.fetch_order(client_order_id))
+
+    async def fetch_orders(self) -> list[Order]:
+        """All journaled orders, oldest first."""
+        return await self.call(calls.fetch_orders())
+
+    async def fetch_open_orders(self) -> list[Order]:
+        """Orders that are not final, oldest first."""
+        return await self.call(calls.fetch_open_orders())
+
+    async def fetch_fills(self, since: int = 0) -> list[Fill]:
+        """Executions at or after ``since`` (UTC ms), oldest first."""
+        return await self.call(calls.fetch_fills(since))
+
+    async def fetch_positions(self) -> list[Position]:
+        """Net positions that are not flat."""
+        return await self.call(calls.fetch_positions())
+
+    async def fetch_balance(self) -> list[Balance]:
+        """The accounts, one for each venue and currency."""
+        return await self.call(calls.fetch_balance())

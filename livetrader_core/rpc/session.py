@@ -1,0 +1,653 @@
+"""RemoteSession: a session with a server at the other end of a wire that may break."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import time
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import zmq
+
+from livetrader_core.errors import LiveTraderError, NotConnected, ProtocolError, RequestTimeout
+from livetrader_core.models import (
+    Balance,
+    Clock,
+    Contract,
+    FeedState,
+    FeedStatus,
+    Fill,
+    Kline,
+    Klines,
+    Order,
+    Position,
+    TradeEvent,
+)
+from livetrader_core.outstanding import Outstanding
+from livetrader_core.rpc import calls, protocol
+from livetrader_core.rpc.calls import Joined, State
+from livetrader_core.rpc.client import AsyncClient, client_socket
+from livetrader_core.rpc.endpoints import Endpoint
+from livetrader_core.rpc.sockets import LoopSocket
+from livetrader_core.session import Listener, Session, SessionInfo
+from livetrader_core.timeframe import duration_ms
+
+log = logging.getLogger(__name__)
+
+#: Heartbeats that may be missing before the line is taken for dead.
+_MISSED_BEATS = 3
+#: Publications held back during a repair; if more come, the repair begins anew.
+_MAX_HELD = 200_000
+#: Streams that are asked for at once.
+_AT_ONCE = 16
+_PAUSE, _LONGEST_PAUSE = 0.05, 1.0
+
+Frames = list[bytes]
+
+
+@dataclass
+class _Stream:
+    """A subscription, and how far it was delivered."""
+
+    symbol: str
+    timeframe: str
+    topic: bytes
+    #: Done when the server has answered; None from then on.
+    joining: asyncio.Future[None] | None
+    #: Publications that arrive until then.
+    held: list[Frames] = field(default_factory=list)
+    #: The server's run that ``seq`` counts in.
+    run: str = ""
+    #: Number of the last publication that was taken.
+    seq: int = 0
+    #: When the last kline that was delivered opened; -1: none was.
+    delivered: int = -1
+    #: When the newest kline known at the subscription opened; -1: none.
+    newest: int = -1
+    #: Publications of klines that open up to here were delivered from history.
+    floor: int = -1
+
+    def join(self, run: str, joined: Joined) -> None:
+        """Its klines were delivered; publications go on from there."""
+        if joined.topic != self.topic:
+            raise ProtocolError(f"{self.symbol}: the server publishes it as {joined.topic!r}")
+        self.run, self.seq = run, joined.seq
+        self.newest = joined.newest
+        if len(joined.klines):
+            self.delivered = self.floor = int(joined.klines.datetime[-1])
+
+
+@dataclass(frozen=True)
+class _CaughtUp:
+    """What was missed, of one moment."""
+
+    state: State
+    streams: list[tuple[_Stream, Joined]]
+    trades: list[TradeEvent]
+
+
+class _PublicationLost(Exception):
+    """A publication before the one at hand is missing."""
+
+
+class RemoteSession(Session):
+    """A :class:`~livetrader_core.session.Session` with the server at ``endpoint``.
+
+    ``timeout`` bounds each request, in seconds. A break of the line is told as a FeedStatus
+    DISCONNECTED of all markets; then what was missed is delivered, then CONNECTED. ``hwm`` is how
+    many publications may wait in the socket.
+    """
+
+    def __init__(self, endpoint: str, timeout: float = 5.0, hwm: int = 20_000) -> None:
+        self.endpoint = endpoint
+        self.timeout = timeout
+        self.info = SessionInfo("", "")
+        #: How often the line broke or a publication was lost.
+        self.breaks = 0
+        self._target = Endpoint.parse(endpoint)
+        self._hwm = hwm
+        self._name = secrets.token_hex(8)
+        self._client = AsyncClient(timeout)
+        self._events: LoopSocket | None = None
+        self._listener: Listener = _ignore
+        self._streams: dict[bytes, _Stream] = {}
+        self._control_seq = 0
+        self._clocks: dict[tuple[str, ...], int] = {}
+        self._statuses: dict[tuple[str, ...], FeedStatus] = {}
+        #: Number of the last trade event that was delivered; None: they are not wanted.
+        self._trade_seq: int | None = None
+        self._heartbeat = 1.0
+        self._heard = 0.0
+        #: While held, publications wait for a repair to end.
+        self._holding = True
+        self._held: deque[Frames] = deque()
+        self._overflowed = False
+        self._renew = False
+        self._syncs: dict[bytes, asyncio.Future[None]] = {}
+        self._repair: asyncio.Task[None] | None = None
+        self._monitor: asyncio.Task[None] | None = None
+        self._outstanding = Outstanding()
+        #: How far it may lag behind a paced stream; None: it does not follow.
+        self._window: int | None = None
+        self._acked = -1
+        self._open = False
+
+    # ---- life
+
+    async def open(self, listener: Listener, trade_from: int | None = None) -> None:
+        """As :meth:`Session.open`. Raises NotConnected, RequestTimeout, VersionMismatch."""
+        self._listener = listener
+        self._trade_seq = trade_from
+        self._open = self._holding = True
+        try:
+            await self._connect()
+            if trade_from is not None and trade_from < 0:
+                self._trade_seq = (await self._client.call(calls.state())).trade_seq
+            caught_up = await self._catch_up()
+        except BaseException:
+            await self.close()
+            raise
+        self._monitor = asyncio.get_running_loop().create_task(self._watch_line())
+        self._deliver(caught_up)
+        self._release()
+
+    async def close(self) -> None:
+        """As :meth:`Session.close`."""
+        if self._open and self._window is not None:
+            self._client.post("unfollow", (self._name,))
+            await asyncio.sleep(0)
+        self._open = False
+        tasks = [task for task in (self._repair, self._monitor) if task is not None]
+        self._repair = self._monitor = None
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._disconnect()
+        self._streams.clear()
+        self._held.clear()
+        self._window = None
+
+    async def _connect(self) -> None:
+        """New sockets and a greeting; everything wanted is subscribed anew."""
+        await self._disconnect()
+        self._client = AsyncClient(self.timeout)
+        greeting = await self._client.connect(self.endpoint)
+        if greeting.start_id != self.info.start_id:
+            self._control_seq = 0
+            self._clocks.clear()
+            self._statuses.clear()
+        self.info = SessionInfo(greeting.start_id, greeting.version, greeting.markets)
+        self._heartbeat = greeting.heartbeat
+        socket = client_socket(zmq.SUB, self._target.events(greeting.events), self._hwm)
+        for topic in self._topics():
+            socket.subscribe(topic)
+        self._events = LoopSocket(socket, self._on_publication)
+        self._heard = time.monotonic()
+
+    def _topics(self) -> Iterator[bytes]:
+        yield protocol.HEARTBEAT
+        yield protocol.CONTROL
+        if self._trade_seq is not None:
+            yield protocol.TRADE
+        yield from self._streams
+
+    async def _disconnect(self) -> None:
+        if self._events is not None:
+            self._events.close()
+        self._events = None
+        for sync in self._syncs.values():
+            if not sync.done():
+                sync.set_exception(self._down())
+        await self._client.close()
+
+    def _down(self) -> NotConnected:
+        return NotConnected(f"{self.endpoint}: the connection is down")
+
+    # ---- publications
+
+    def _on_publication(self, frames: Frames) -> None:
+        topic = frames[0]
+        if topic.startswith(protocol.SYNC):
+            sync = self._syncs.get(topic)
+            if sync is not None and not sync.done():
+                sync.set_result(None)
+        elif self._holding:
+            self._hold(frames)
+        else:
+            self._take(frames)
+
+    def _hold(self, frames: Frames) -> None:
+        self._heard = time.monotonic()
+        if len(self._held) >= _MAX_HELD:
+            self._held.clear()
+            self._overflowed = True
+        self._held.append(frames)
+
+    def _take(self, frames: Frames) -> None:
+        """Deliver a publication, or begin a repair if one before it is missing."""
+        try:
+            topic, body = frames
+            stream = self._streams.get(topic)
+            if stream is not None:
+                self._take_kline(stream, frames)
+            elif topic == protocol.CONTROL:
+                self._take_control(body)
+            elif topic == protocol.TRADE:
+                self._take_trade(body)
+            elif topic == protocol.HEARTBEAT:
+                self._take_beat(body)
+        except _PublicationLost as loss:
+            self._break(str(loss))
+            self._held.append(frames)
+        except (ProtocolError, ValueError) as error:
+            log.warning("%s: a publication cannot be read: %s", self.endpoint, error)
+
+    def _take_kline(self, stream: _Stream, frames: Frames) -> None:
+        if stream.joining is not None:
+            stream.held.append(frames)
+            return
+        run, seq, kline = protocol.decode_kline(stream.symbol, stream.timeframe, frames[1])
+        self._check_run(run)
+        if seq <= stream.seq:
+            return
+        if seq != stream.seq + 1:
+            raise _PublicationLost(
+                f"{stream.symbol} {stream.timeframe}: {seq - stream.seq - 1} klines are lost"
+            )
+        stream.seq = seq
+        if kline.datetime > stream.floor:
+            stream.delivered = kline.datetime
+            self._tell(kline)
+
+    def _take_control(self, body: bytes) -> None:
+        control = protocol.decode_control(body)
+        self._check_run(control.start_id)
+        if control.seq <= self._control_seq:
+            return
+        self._check_control(control.seq - 1)
+        self._check_streams(control.streams)
+        if isinstance(control.event, Clock):
+            self._check_trades(control.event.trade_seq)
+        self._control_seq = control.seq
+        self._tell_control(control.event)
+
+    def _take_trade(self, body: bytes) -> None:
+        run, event = protocol.decode_trade(body)
+        self._check_run(run)
+        if self._trade_seq is None or event.seq <= self._trade_seq:
+            return
+        self._check_trades(event.seq - 1)
+        self._trade_seq = event.seq
+        self._tell(event)
+
+    def _take_beat(self, body: bytes) -> None:
+        beat = protocol.decode_beat(body)
+        self._heard = time.monotonic()
+        self._check_run(beat.start_id)
+        self._check_control(beat.control_seq)
+        self._check_streams(beat.streams)
+        self._check_trades(beat.trade_seq)
+
+    def _check_run(self, start_id: str) -> None:
+        if start_id != self.info.start_id:
+            self._renew = True
+            raise _PublicationLost("the server was started anew")
+
+    def _check_control(self, published: int) -> None:
+        if self._control_seq < published:
+            raise _PublicationLost("a clock or status is lost")
+
+    def _check_streams(self, published: dict[bytes, int]) -> None:
+        for topic, seq in published.items():
+            stream = self._streams.get(topic)
+            if stream is not None and stream.joining is None and stream.seq < seq:
+                raise _PublicationLost(
+                    f"{stream.symbol} {stream.timeframe}: {seq - stream.seq} klines are lost"
+                )
+
+    def _check_trades(self, published: int) -> None:
+        if self._trade_seq is not None and self._trade_seq < published:
+            raise _PublicationLost(f"{published - self._trade_seq} trade events are lost")
+
+    def _tell_control(self, event: Clock | FeedStatus) -> None:
+        if isinstance(event, Clock):
+            self._clocks[event.markets] = event.datetime
+        else:
+            self._statuses.pop(event.markets, None)  # the latest comes last
+            self._statuses[event.markets] = event
+        self._tell(event)
+
+    def _tell(self, event: Kline | Clock | FeedStatus | TradeEvent) -> None:
+        try:
+            self._listener(event)
+        except Exception:  # what was delivered must not depend on who listens
+            log.exception("the listener failed on %r", event)
+
+    def _release(self) -> None:
+        """Deliver what was held back, as far as nothing is missing in it."""
+        self._holding = False
+        waiting, self._held = self._held, deque()
+        while waiting and not self._holding:
+            self._take(waiting.popleft())
+        self._held.extend(waiting)
+
+    # ---- repair
+
+    def _break(self, reason: str) -> None:
+        """Something is missing: say so, hold the rest back and repair."""
+        if self._repair is not None or not self._open:
+            return
+        self.breaks += 1
+        self._holding = True
+        log.info("%s: %s", self.endpoint, reason)
+        self._repair = asyncio.get_running_loop().create_task(self._run_repair())
+        self._tell_markets(FeedState.DISCONNECTED, (FeedState.ENDED,), reason)
+
+    def _tell_markets(
+        self, state: FeedState, but: tuple[FeedState, ...] = (), reason: str = ""
+    ) -> None:
+        """Tell ``state`` of every market but those whose own last state is one of ``but``."""
+        last: dict[str, FeedState] = {}
+        for status in self._statuses.values():
+            last.update(dict.fromkeys(status.markets, status.state))
+        markets = tuple(code for code in self.info.markets if last.get(code) not in but)
+        if markets:
+            self._tell(FeedStatus(markets, state, reason))
+
+    async def _run_repair(self) -> None:
+        pause = _PAUSE
+        while True:
+            try:
+                caught_up = await self._repair_once()
+            except LiveTraderError as error:
+                log.info("%s: not repaired yet: %s", self.endpoint, error)
+            except Exception:
+                log.exception("%s: the repair failed", self.endpoint)
+            else:
+                if not (self._overflowed or self._renew):
+                    break
+                self._overflowed = False
+                continue
+            self._renew = True
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)
+        self._repair = None
+        self._heard = time.monotonic()
+        self._deliver(caught_up)
+        self._tell_markets(FeedState.CONNECTED, (FeedState.DISCONNECTED, FeedState.ENDED))
+        self._release()
+
+    async def _repair_once(self) -> _CaughtUp:
+        if self._renew:
+            self._held.clear()
+            await self._connect()
+            self._renew = False
+        return await self._catch_up()
+
+    async def _catch_up(self) -> _CaughtUp:
+        """What was missed. Nothing is delivered or noted yet: this may fail on its way."""
+        await self._sync()
+        # The state first: what belongs to its clocks is in all that is asked for after it.
+        state = await self._client.call(calls.state())
+        streams = [stream for stream in self._streams.values() if stream.joining is None]
+        joined: list[tuple[_Stream, Joined]] = []
+        for position in range(0, len(streams), _AT_ONCE):
+            some = streams[position : position + _AT_ONCE]
+            answers = await asyncio.gather(*(self._resume(stream) for stream in some))
+            joined += zip(some, answers, strict=True)
+        trades = await self._missed_trades(state.trade_seq)
+        self._send_ack()
+        return _CaughtUp(state, joined, trades)
+
+    async def _sync(self) -> None:
+        """Return when everything subscribed so far is active."""
+        socket, loop = self._events, asyncio.get_running_loop()
+        if socket is None:
+            raise self._down()
+        topic = protocol.sync_topic(secrets.token_hex(8))
+        arrived: asyncio.Future[None] = loop.create_future()
+        self._syncs[topic] = arrived
+        socket.socket.subscribe(topic)
+        try:
+            await asyncio.wait_for(arrived, self.timeout)
+        except asyncio.TimeoutError:
+            raise RequestTimeout(
+                f"{self.endpoint}: no publication came within {self.timeout:g} s"
+            ) from None
+        finally:
+            del self._syncs[topic]
+            if not socket.closed:
+                socket.socket.unsubscribe(topic)
+
+    async def _resume(self, stream: _Stream) -> Joined:
+        last = stream.delivered if stream.delivered >= 0 else stream.newest
+        return await self._client.call(
+            calls.resume(stream.symbol, stream.timeframe, stream.run, stream.seq, last)
+        )
+
+    async def _missed_trades(self, published: int) -> list[TradeEvent]:
+        events: list[TradeEvent] = []
+        if self._trade_seq is None:
+            return events
+        seq = self._trade_seq if self._trade_seq <= published else 0
+        while seq < published:
+            page = await self._client.call(calls.events_after(seq, protocol.MAX_EVENTS))
+            if [event.seq for event in page] != list(range(seq + 1, seq + 1 + len(page))):
+                raise ProtocolError(f"{self.endpoint}: trade events after {seq} have holes")
+            if not page:
+                raise ProtocolError(f"{self.endpoint}: no trade events after {seq}")
+            events += page
+            seq = page[-1].seq
+        return events
+
+    def _deliver(self, caught_up: _CaughtUp) -> None:
+        """Deliver what was missed, as if it had come: klines, trade events, clocks, statuses."""
+        klines: list[Kline] = []
+        for stream, joined in caught_up.streams:
+            if self._streams.get(stream.topic) is stream:
+                klines += (k for k in joined.klines if k.datetime > stream.delivered)
+                stream.join(self.info.start_id, joined)
+        klines.sort(key=lambda kline: kline.datetime + duration_ms(kline.timeframe))
+        for kline in klines:
+            self._tell(kline)
+        state = caught_up.state
+        if self._trade_seq is not None and self._trade_seq > state.trade_seq:
+            log.warning("%s: the server has another journal; it is read anew", self.endpoint)
+            self._trade_seq = 0
+        for event in caught_up.trades:
+            self._trade_seq = event.seq
+            self._tell(event)
+        self._control_seq = state.control_seq
+        for clock in state.clocks:
+            if clock.datetime > self._clocks.get(clock.markets, -1):
+                self._tell_control(clock)
+        for status in state.statuses:
+            if status != self._statuses.get(status.markets):
+                self._tell_control(status)
+
+    async def _watch_line(self) -> None:
+        """Notice a line that fell silent, and remind a paced stream that we are here."""
+        while True:
+            await asyncio.sleep(self._heartbeat / 2)
+            if self._repair is not None or self._events is None:
+                continue
+            # A listener may have kept this loop busy while heartbeats arrived.
+            self._events.drain()
+            if time.monotonic() - self._heard > _MISSED_BEATS * self._heartbeat:
+                self._renew = True
+                self._break(f"no heartbeat for {_MISSED_BEATS} beats")
+            else:
+                self._send_ack()
+
+    # ---- market data
+
+    async def subscribe(
+        self,
+        symbol: str,
+        timeframe: str = "1m",
+        from_ts: int | None = None,
+        limit: int | None = None,
+    ) -> Klines:
+        """As :meth:`Session.subscribe`."""
+        await self._repaired()
+        topic = protocol.kline_topic(symbol, timeframe)
+        while (stream := self._streams.get(topic)) is not None:
+            if stream.joining is None:
+                if limit == 0:
+                    return Klines.empty(symbol, timeframe)
+                return await self.get_kline_histories(symbol, from_ts, limit, None, timeframe)
+            await asyncio.wait([stream.joining])
+        return await self._join(symbol, timeframe, topic, from_ts, limit)
+
+    async def _repaired(self) -> None:
+        if self._repair is not None:
+            await asyncio.wait([self._repair], timeout=self.timeout)
+        if self._repair is not None or self._events is None:
+            raise self._down()
+
+    async def _join(
+        self, symbol: str, timeframe: str, topic: bytes, from_ts: int | None, limit: int | None
+    ) -> Klines:
+        loop, socket = asyncio.get_running_loop(), self._events
+        if socket is None:
+            raise self._down()
+        joining: asyncio.Future[None] = loop.create_future()
+        stream = self._streams[topic] = _Stream(symbol, timeframe, topic, joining)
+        try:
+            socket.socket.subscribe(topic)
+            await self._sync()
+            joined = await self._client.call(calls.subscribe(symbol, timeframe, from_ts, limit))
+            stream.join(self.info.start_id, joined)
+        except BaseException:
+            self._leave(stream)
+            raise
+        finally:
+            joining.set_result(None)
+            # After the caller has its klines, those that follow.
+            loop.call_soon(self._begin, stream)
+        return joined.klines
+
+    def _begin(self, stream: _Stream) -> None:
+        """Go on with what was published while ``stream`` was joining."""
+        stream.joining = None
+        waiting, stream.held = stream.held, []
+        for frames in waiting:
+            if self._holding:
+                self._hold(frames)
+            else:
+                self._take(frames)
+
+    def _leave(self, stream: _Stream) -> None:
+        if self._streams.get(stream.topic) is stream:
+            del self._streams[stream.topic]
+            if self._events is not None:
+                self._events.socket.unsubscribe(stream.topic)
+
+    async def unsubscribe(self, symbol: str, timeframe: str = "1m") -> None:
+        """As :meth:`Session.unsubscribe`."""
+        stream = self._streams.get(protocol.kline_topic(symbol, timeframe))
+        if stream is not None:
+            self._leave(stream)
+            self._client.post("unsubscribe", (symbol, timeframe))
+
+    async def get_kline_histories(
+        self,
+        symbol: str,
+        from_ts: int | None = None,
+        limit: int | None = None,
+        to_ts: int | None = None,
+        timeframe: str = "1m",
+        forming: bool = False,
+    ) -> Klines:
+        """As :meth:`Session.get_kline_histories`."""
+        return await self._client.get_kline_histories(
+            symbol, from_ts, limit, to_ts, timeframe, forming
+        )
+
+    async def get_contract(self, symbol: str) -> Contract:
+        """As :meth:`Session.get_contract`."""
+        return await self._client.get_contract(symbol)
+
+    async def list_symbols(self) -> list[str]:
+        """As :meth:`Session.list_symbols`."""
+        return await self._client.list_symbols()
+
+    async def status(self) -> dict[str, Any]:
+        """As :meth:`Session.status`."""
+        return await self._client.status()
+
+    # ---- replays
+
+    async def begin_replay(self, start: int, end: int | None = None) -> None:
+        """As :meth:`Session.begin_replay`."""
+        await self._client.begin_replay(start, end)
+
+    async def follow(self, window: int = 0) -> None:
+        """As :meth:`Session.follow`."""
+        await self._client.call(calls.follow(self._name, window))
+        self._window = window
+
+    async def ack(self, ts: int) -> None:
+        """As :meth:`Session.ack`; while the line is down it is remembered."""
+        await self._outstanding.answered()
+        self._acked = max(self._acked, ts)
+        self._send_ack()
+
+    def _send_ack(self) -> None:
+        if self._window is not None:
+            self._client.post("ack", (self._name, self._window, self._acked))
+
+    # ---- trading
+
+    async def create_order(self, order: Order) -> Order:
+        """As :meth:`Session.create_order`."""
+        with self._outstanding.one():
+            return await self._client.create_order(order)
+
+    async def cancel_order(self, client_order_id: str) -> None:
+        """As :meth:`Session.cancel_order`."""
+        with self._outstanding.one():
+            await self._client.cancel_order(client_order_id)
+
+    async def modify_order(
+        self,
+        client_order_id: str,
+        quantity: float | None = None,
+        price: float | None = None,
+        stop_price: float | None = None,
+    ) -> Order:
+        """As :meth:`Session.modify_order`."""
+        with self._outstanding.one():
+            return await self._client.modify_order(client_order_id, quantity, price, stop_price)
+
+    async def fetch_order(self, client_order_id: str) -> Order | None:
+        """As :meth:`Session.fetch_order`."""
+        return await self._client.fetch_order(client_order_id)
+
+    async def fetch_orders(self) -> list[Order]:
+        """As :meth:`Session.fetch_orders`."""
+        return await self._client.fetch_orders()
+
+    async def fetch_open_orders(self) -> list[Order]:
+        """As :meth:`Session.fetch_open_orders`."""
+        return await self._client.fetch_open_orders()
+
+    async def fetch_fills(self, since: int = 0) -> list[Fill]:
+        """As :meth:`Session.fetch_fills`."""
+        return await self._client.fetch_fills(since)
+
+    async def fetch_positions(self) -> list[Position]:
+        """As :meth:`Session.fetch_positions`."""
+        return await self._client.fetch_positions()
+
+    async def fetch_balance(self) -> list[Balance]:
+        """As :meth:`Session.fetch_balance`."""
+        return await self._client.fetch_balance()
+
+
+def _ignore(event: object) -> None:
+    """The listener of a session that is not open."""
