@@ -1,1 +1,8 @@
 """livetrader for backtrader: store, feed and broker."""
+
+from livetrader_bt.backtest import LiveTraderBackBroker
+from livetrader_bt.broker import LiveTraderBroker
+from livetrader_bt.feed import LiveTraderData
+from livetrader_bt.store import LiveTraderStore
+
+__all__ = ["LiveTraderBackBroker", "LiveTraderBroker", "LiveTraderData", "LiveTraderStore"]

@@ -1,0 +1,179 @@
+"""The account as a strategy sees it: cash and positions of all venues, valued in one currency.
+
+Backtest, paper and live share these books, so that the same fills give the same figures to the
+last bit. Cash is kept per currency; positions per symbol; everything told to backtrader is in the
+base currency.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import backtrader as bt
+
+from livetrader_bt.commission import ContractCommission, Rates, contract_commission
+from livetrader_core.models import Contract
+
+if TYPE_CHECKING:
+    from livetrader_bt.feed import LiveTraderData
+
+
+@dataclass(frozen=True)
+class Execution:
+    """What a fill did to a position, as ``bt.Order.execute`` takes it (values in base currency)."""
+
+    size: float
+    price: float
+    closed: float
+    closed_value: float
+    closed_commission: float
+    opened: float
+    opened_value: float
+    opened_commission: float
+    profit: float
+    position_size: float
+    position_price: float
+
+
+@dataclass
+class Holding:
+    """One symbol's position with what values it; ``mark`` is the last known price."""
+
+    commission: ContractCommission
+    position: bt.Position
+    mark: float = 0.0
+
+
+def snap(contract: Contract, position: bt.Position) -> tuple[float, float, float]:
+    """Rid ``position`` of what sums of fractions leave behind; its size, opened and closed.
+
+    0.1 + 0.2 - 0.3 lots must be flat, not 5e-17 lots long.
+    """
+    position.size = contract.snap_quantity(position.size)
+    position.upopened = contract.snap_quantity(position.upopened)
+    position.upclosed = contract.snap_quantity(position.upclosed)
+    if not position.size:
+        position.price = 0.0
+    return position.size, position.upopened, position.upclosed
+
+
+class Account:
+    """Cash by currency and positions by symbol."""
+
+    def __init__(self, rates: Rates) -> None:
+        self.rates = rates
+        self.cash: dict[str, float] = {}
+        self.holdings: dict[str, Holding] = {}
+
+    def register(self, contract: Contract) -> ContractCommission:
+        """Know ``contract``; returns its CommissionInfo."""
+        symbol = contract.symbol
+        if symbol not in self.holdings:
+            rate = self.rates.of(contract.currency)
+            info = contract_commission(contract, rate)
+            self.holdings[symbol] = Holding(info, bt.Position())
+        return self.holdings[symbol].commission
+
+    def set_cash(self, cash: Mapping[str, float]) -> None:
+        """Set the cash of each currency."""
+        for currency in cash:
+            self.rates.of(currency)
+        self.cash = dict(cash)
+
+    def set_position(self, symbol: str, size: float, price: float) -> None:
+        """Set a position that was not traded here; ``symbol`` must be registered."""
+        holding = self.holdings[symbol]
+        holding.position = bt.Position(size, price)
+        holding.mark = holding.mark or price
+
+    def position(self, symbol: str) -> bt.Position:
+        """The position in ``symbol``; flat if it was never traded."""
+        holding = self.holdings.get(symbol)
+        return bt.Position() if holding is None else holding.position
+
+    def apply(self, symbol: str, size: float, price: float, commission: float) -> Execution:
+        """Book a fill of signed ``size``; ``commission`` in the contract's currency."""
+        holding = self.holdings[symbol]
+        info, position = holding.commission, holding.position
+        entry = position.price
+        position.update(size, price)
+        new_size, opened, closed = snap(info.contract, position)
+        profit = info.profitandloss(-closed, entry, price) if closed else 0.0
+        base_commission = commission * info.rate
+        share = abs(closed) / abs(size)
+        self._book(info.contract, size, price, closed, entry, commission)
+        return Execution(
+            size=size,
+            price=price,
+            closed=closed,
+            closed_value=info.getvaluesize(-closed, entry) if closed else 0.0,
+            closed_commission=base_commission * share,
+            opened=opened,
+            opened_value=info.getvaluesize(opened, price) if opened else 0.0,
+            opened_commission=base_commission * (1.0 - share),
+            profit=profit,
+            position_size=new_size,
+            position_price=position.price,
+        )
+
+    def _book(
+        self,
+        contract: Contract,
+        size: float,
+        price: float,
+        closed: float,
+        entry: float,
+        commission: float,
+    ) -> None:
+        money = -commission
+        if contract.margined:
+            money += -closed * (price - entry) * contract.multiplier
+        else:
+            money -= size * price * contract.multiplier
+        self.cash[contract.currency] = self.cash.get(contract.currency, 0.0) + money
+
+    def mark(self, feeds: Iterable[LiveTraderData]) -> None:
+        """Value the positions at the current bars of ``feeds``."""
+        for feed in feeds:
+            if len(feed):
+                self.register(feed.contract)
+                self.holdings[feed.symbol].mark = feed.close[0]
+
+    # ---- values, all in the base currency
+
+    def total_cash(self) -> float:
+        """All cash."""
+        return sum(amount * self.rates.of(currency) for currency, amount in self.cash.items())
+
+    def available(self) -> float:
+        """What can be spent: cash and open profit of margined positions, less their margin."""
+        total = self.total_cash()
+        for holding in self.holdings.values():
+            position = holding.position
+            if position.size and holding.commission.contract.margined:
+                total += self._open_profit(holding)
+                total -= holding.commission.getvalue(position, holding.mark)
+        return total
+
+    def equity(self) -> float:
+        """Cash, plus open profit of margined positions, plus market value of the others."""
+        total = self.total_cash()
+        for holding in self.holdings.values():
+            if not holding.position.size:
+                continue
+            if holding.commission.contract.margined:
+                total += self._open_profit(holding)
+            else:
+                total += holding.commission.getvalue(holding.position, holding.mark)
+        return total
+
+    def position_value(self, symbols: Iterable[str]) -> float:
+        """Value of the positions in ``symbols``, as ``bt.Strategy.order_target_*`` wants it."""
+        holdings = [self.holdings[symbol] for symbol in symbols if symbol in self.holdings]
+        return sum(h.commission.getvalue(h.position, h.mark) for h in holdings)
+
+    def _open_profit(self, holding: Holding) -> float:
+        position = holding.position
+        return holding.commission.profitandloss(position.size, position.price, holding.mark)

@@ -1,0 +1,300 @@
+"""The backtest's broker: backtrader's own, on the books and contracts of live trading.
+
+Fills are BackBroker's own but for one rule: an order takes part only in bars of its own feed that
+open at or after the moment it was issued. Left alone, BackBroker fills an order for a silent feed
+on that feed's old bar, in the past.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import backtrader as bt
+
+from livetrader_bt.account import Account, snap
+from livetrader_bt.feed import LiveTraderData
+from livetrader_bt.rules import (
+    HISTORICAL,
+    feed_of,
+    livetrader_feeds,
+    now_of,
+    on_grid,
+    refuse,
+    symbols_of,
+    valid_until,
+)
+
+if TYPE_CHECKING:
+    from livetrader_bt.store import LiveTraderStore
+
+
+@dataclass(frozen=True)
+class _Cancel:
+    """A wish to cancel, queued among the submitted orders."""
+
+    order: bt.Order
+
+
+class LiveTraderBackBroker(bt.brokers.BackBroker):
+    """BackBroker for a backtest that live trading is compared with.
+
+    - ``store``: gives contracts and rates;
+    - ``account_cash``: what it starts with, by currency;
+    - ``live_from``: orders issued at or before this moment (UTC ms) are refused, as they are
+      while a live feed still delivers history;
+    - ``check_margin`` (False): refuse what the cash does not cover, as BackBroker does.
+
+    Cash and value are in the store's base currency.
+    """
+
+    params = (
+        ("store", None),
+        ("account_cash", None),
+        ("live_from", 0),
+        ("check_margin", False),
+    )
+
+    # BackBroker's own
+    pending: deque[bt.Order]
+    submitted: deque[Any]
+    _fundval: float
+    _fundshares: float
+
+    def init(self) -> None:
+        """Start flat; called at construction and at every start."""
+        self._store: LiveTraderStore = self.p.store
+        self.account = Account(self._store.rates)
+        self.account.set_cash(self.p.account_cash or {self._store.rates.base: self.p.cash})
+        self.p.cash = self.account.total_cash()
+        self._seen: dict[LiveTraderData, tuple[int, int]] = {}
+        super().init()
+
+    def start(self) -> None:
+        """Called by Cerebro."""
+        super().start()
+        self._store.start()
+
+    def stop(self) -> None:
+        """Called by Cerebro."""
+        super().stop()
+
+    # ---- orders
+
+    def buy(self, owner: Any, data: Any, size: float, *args: Any, **kwargs: Any) -> bt.Order:
+        """As ``bt.BrokerBase.buy``, with size and prices rounded to the contract."""
+        return self._place(super().buy, bt.order.BuyOrder, owner, data, size, *args, **kwargs)
+
+    def sell(self, owner: Any, data: Any, size: float, *args: Any, **kwargs: Any) -> bt.Order:
+        """As ``bt.BrokerBase.sell``, with size and prices rounded to the contract."""
+        return self._place(super().sell, bt.order.SellOrder, owner, data, size, *args, **kwargs)
+
+    def _place(
+        self,
+        send: Any,
+        make: Any,
+        owner: Any,
+        data: Any,
+        size: float,
+        price: float | None = None,
+        plimit: float | None = None,
+        exectype: int | None = None,
+        valid: Any = None,
+        **kwargs: Any,
+    ) -> bt.Order:
+        feed = feed_of(data)
+        if feed is None:
+            order = make(owner=owner, data=data, size=size, exectype=exectype)
+            return self._refused(order, f"{data._name} is not a feed of livetrader")
+        now = now_of(livetrader_feeds(self.cerebro))
+        contract = feed.contract
+        rounded = abs(contract.round_quantity(size))
+        reason = HISTORICAL if now <= self.p.live_from else ""
+        if not rounded:
+            reason = f"{size:g} is less than the smallest quantity, {contract.min_quantity:g}"
+        if reason:
+            order = make(owner=owner, data=feed, size=size, price=price, exectype=exectype)
+            return self._refused(order, reason)
+        return send(
+            owner,
+            feed,
+            rounded,
+            on_grid(contract, price),
+            on_grid(contract, plimit),
+            exectype,
+            valid_until(valid),
+            as_of=now,
+            **kwargs,
+        )
+
+    def _refused(self, order: bt.Order, reason: str) -> bt.Order:
+        refuse(order, self, reason)
+        self.notify(order)
+        return order
+
+    def cancel(self, order: bt.Order, bracket: bool = False) -> bool:
+        """Cancel ``order`` before the next bar is matched, as a venue does once it has heard of it.
+
+        Says whether there was anything to cancel.
+        """
+        if bracket:
+            return bool(super().cancel(order, bracket=True))
+        if not order.alive():
+            return False
+        self.submitted.append(_Cancel(order))
+        return True
+
+    def cancel_all(self) -> None:
+        """Cancel every open order now."""
+        self.check_submitted()
+        for order in list(self.pending):
+            super().cancel(order)
+
+    def check_submitted(self) -> None:
+        """Accept and cancel what was asked for, in that order; without margin checks, all."""
+        requests, self.submitted = self.submitted, deque()
+        for request in requests:
+            if isinstance(request, _Cancel):
+                self._accept_submitted()
+                super().cancel(request.order)
+            else:
+                self.submitted.append(request)
+        self._accept_submitted()
+
+    def _accept_submitted(self) -> None:
+        if self.p.check_margin:
+            super().check_submitted()
+            return
+        while self.submitted:
+            order = self.submitted.popleft()
+            if self._take_children(order) is not None:
+                self.submit_accept(order)
+
+    # ---- the round
+
+    def next(self) -> None:
+        """Match the orders whose own feed has a new bar of after they were issued."""
+        feeds = livetrader_feeds(self.cerebro)
+        self.account.mark(feeds)
+        self.check_submitted()
+        fresh = self._fresh_feeds(feeds)
+        held = [order for order in self.pending if not self._takes_part(order, fresh)]
+        waiting = {order.ref for order in held}
+        self.pending = deque(order for order in self.pending if order.ref not in waiting)
+        super().next()
+        # BackBroker tries orders in the order they were submitted, which is that of their refs.
+        self.pending = deque(sorted([*self.pending, *held], key=lambda order: order.ref))
+
+    def _fresh_feeds(self, feeds: list[LiveTraderData]) -> set[LiveTraderData]:
+        fresh = set()
+        for feed in feeds:
+            if self._seen.get(feed) != feed.position_in_time():
+                self._seen[feed] = feed.position_in_time()
+                fresh.add(feed)
+        return fresh
+
+    @staticmethod
+    def _takes_part(order: bt.Order, fresh: set[LiveTraderData]) -> bool:
+        return order.data in fresh and order.data.bar_open() >= order.info.as_of
+
+    def _execute(
+        self,
+        order: bt.Order,
+        ago: int | None = None,
+        price: float | None = None,
+        *args: Any,
+        **kwargs: Any,
+    ) -> Any:
+        if ago is None or price is None:
+            return super()._execute(order, ago, price, *args, **kwargs)
+        loan = 0.0 if self.p.check_margin else self._loan(order, price)
+        before = len(order.executed.exbits)
+        self.cash += loan
+        result = super()._execute(order, ago, price, *args, **kwargs)
+        self.cash -= loan
+        snap(order.data.contract, self.positions[order.data])
+        for bit in list(order.executed.exbits)[before:]:
+            commission = order.data.contract.commission_of(bit.size, bit.price)
+            self.account.apply(order.data.symbol, bit.size, bit.price, commission)
+        return result
+
+    def notify(self, order: bt.Order) -> None:
+        """Tell the strategy of ``order`` as it is now."""
+        if order.executed.exbits:
+            self._snap_last_fill(order)
+        super().notify(order)
+
+    @staticmethod
+    def _snap_last_fill(order: bt.Order) -> None:
+        # Where a fill turns a position round, BackBroker adds its two parts up again, and a
+        # rounding error of the sum leaves the order "partial" for ever.
+        contract, bit = order.data.contract, order.executed.exbits[-1]
+        for name in ("size", "opened", "closed", "psize"):
+            setattr(bit, name, contract.snap_quantity(getattr(bit, name)))
+        order.executed.remsize = contract.snap_quantity(order.executed.remsize)
+        if not order.executed.remsize and order.status == order.Partial:
+            order.completed()
+
+    def _loan(self, order: bt.Order, price: float) -> float:
+        # BackBroker's check of the cash cannot be switched off, so it is lent enough for the
+        # moment; a power of two, so that taking it back leaves the sum as it was.
+        info = self.getcommissioninfo(order.data)
+        size = abs(order.executed.remsize)
+        position = self.positions[order.data]
+        need = info.getoperationcost(size, price) + info.getcommission(size, price)
+        need += abs(info.profitandloss(position.size, position.adjbase or price, price))
+        need += abs(self.cash)
+        return 2.0 ** math.ceil(math.log2(4.0 * need + 1.0))
+
+    # ---- the books
+
+    def getcommissioninfo(self, data: Any) -> bt.CommInfoBase:
+        """The CommissionInfo of the venue's contract."""
+        feed = feed_of(data)
+        if feed is None:
+            return super().getcommissioninfo(data)
+        return self.account.register(feed.contract)
+
+    def getposition(self, data: Any) -> bt.Position:
+        """The net position in the symbol of ``data``."""
+        feed = feed_of(data)  # a feed overloads its truth value
+        return self.positions[data if feed is None else feed]
+
+    def get_cash(self) -> float:
+        """What can be spent, in the base currency."""
+        return self.account.available()
+
+    getcash = get_cash
+
+    def set_cash(self, cash: float) -> None:
+        """Start with ``cash`` of the base currency."""
+        self.p.account_cash = {self._store.rates.base: cash}
+        self.account.set_cash(self.p.account_cash)
+        super().set_cash(cash)
+
+    setcash = set_cash
+
+    def get_value(self, datas: Any = None, mkt: bool = False, lever: bool = False) -> float:
+        """Equity in the base currency, or the value of the positions in ``datas``."""
+        if datas is not None:
+            return self._value_of(datas)
+        return self._value_of(self.positions) if mkt else self.account.equity()
+
+    getvalue = get_value
+
+    def _value_of(self, datas: Any) -> float:
+        return self.account.position_value(symbols_of(datas))
+
+    def _get_value(self, datas: Any = None, lever: bool = False) -> float:
+        while self._cash_addition:
+            added = self._cash_addition.popleft()
+            self._fundshares += added / self._fundval
+            self.cash += added
+            base = self._store.rates.base
+            self.account.cash[base] = self.account.cash.get(base, 0.0) + added
+        self._value = self.account.equity()
+        self._valuemkt = self._value_of(self.positions)
+        self._fundval = self._value / self._fundshares if self._fundshares else self._fundval
+        return self._value

@@ -1,0 +1,264 @@
+"""`livetrader demo`: one strategy on three markets, as a backtest and then live on paper.
+
+A server process of its own replays klines over ipc. The strategy first runs over them as a
+backtest; then the same file runs live against paper trading, over the same days, as fast as it
+reads. Both refuse orders on the warm-up day, start flat, and must fill alike, order by order.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import sysconfig
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+)
+
+from livetrader_bt.report import compare_fills, print_report, write_picture
+from livetrader_bt.results import FillComparison, RunSummary
+from livetrader_bt.run import run_strategy
+from livetrader_bt.store import LiveTraderStore
+from livetrader_bt.times import moment_ms
+from livetrader_core.errors import ConfigError, LiveTraderError, Unavailable
+from livetrader_core.rpc import Client
+
+SYMBOLS = ("US.BABA", "FOREX.EURUSD", "SHFE.cu2002")
+#: The recorded copper future is of 2019; moved by whole weeks it shares the others' days.
+SHIFT_WEEKS = 52
+CASH = {"USD": 200_000.0, "CNY": 1_000_000.0}
+RATES = {"CNY": 0.15}
+STRATEGY = "sma_cross.py"
+
+
+@dataclass(frozen=True)
+class Window:
+    """A day to warm up, then five trading days; bars closing up to ``live_from`` only warm up."""
+
+    warm_up_from: str
+    live_from: str
+    until: str
+
+
+RECORDED = Window("2020-11-02T00:00", "2020-11-03T00:00", "2020-11-10T00:00")
+GENERATED = Window("2025-11-03T00:00", "2025-11-04T00:00", "2025-11-11T00:00")
+
+
+@dataclass(frozen=True)
+class DemoResult:
+    """What the demo found: both runs, their comparison, and where the picture is."""
+
+    backtest: RunSummary
+    paper: RunSummary
+    comparison: FillComparison
+    picture: Path
+
+
+def run_demo(
+    data: Path | None = None,
+    output: Path = Path("demo-output"),
+    seed: int = 7,
+    strategy: Path | None = None,
+    console: Console | None = None,
+) -> DemoResult:
+    """Run the demo and print its report.
+
+    ``data`` is a folder of recorded klines; without it they are generated from ``seed``. The
+    picture, the server's configuration and log, and the order journal are written to ``output``.
+
+    Raises ConfigError, Unavailable.
+    """
+    console = console or Console()
+    if data is not None and not data.is_dir():
+        raise ConfigError(f"{data}: there is no such folder of recorded klines")
+    file = strategy or find_strategy(STRATEGY)
+    window = RECORDED if data else GENERATED
+    output.mkdir(parents=True, exist_ok=True)
+    _introduce(console, data, seed, file, window)
+    with serving(output, data, seed) as endpoint:
+        console.print(f"server     a process of its own, on [bold]{endpoint}[/]")
+        backtest = _run(console, file, endpoint, window, "backtest")
+        paper = _run(console, file, endpoint, window, "paper")
+    comparison = compare_fills(backtest.fills, paper.fills)
+    print_report(backtest, paper, console=console)
+    picture = output / "demo.png"
+    write_picture(picture, backtest, paper)
+    console.print(f"picture    [bold]{picture}[/]")
+    return DemoResult(backtest, paper, comparison, picture)
+
+
+def find_strategy(name: str) -> Path:
+    """One of the strategies that come with livetrader. Raises ConfigError."""
+    beside = Path(__file__).resolve().parents[1] / "strategies"
+    installed = Path(sysconfig.get_path("data")) / "share" / "livetrader" / "strategies"
+    for folder in (beside, installed):
+        if (folder / name).is_file():
+            return folder / name
+    raise ConfigError(f"the strategy {name} is neither in {beside} nor in {installed}")
+
+
+def _introduce(
+    console: Console, data: Path | None, seed: int, strategy: Path, window: Window
+) -> None:
+    source = f"recorded, from {data}" if data else f"generated (seed {seed})"
+    console.print("[bold]livetrader demo[/]: one strategy, three markets, two modes")
+    console.print(f"strategy   {strategy.name}, unchanged in both modes")
+    console.print(f"klines     one minute, {source}: {', '.join(SYMBOLS)}")
+    console.print(
+        f"time       warm-up from {window.warm_up_from}, "
+        f"live from {window.live_from} to {window.until} (UTC)"
+    )
+    if data:
+        console.print(
+            f"[yellow]shifted[/]    SHFE.cu2002 was recorded in November 2019; its times are moved "
+            f"by {SHIFT_WEEKS} weeks so that the three markets share their days"
+        )
+
+
+# --------------------------------------------------------------------------- the server
+
+
+@contextlib.contextmanager
+def serving(output: Path, data: Path | None, seed: int) -> Iterator[str]:
+    """A server process on an ipc endpoint of its own; it is gone when the block ends."""
+    folder = Path(tempfile.mkdtemp(prefix="livetrader-"))
+    endpoint = f"ipc://{folder}/demo"
+    config = output / "livetrader.toml"
+    config.write_text(_configuration(endpoint, output, data, seed))
+    log_path = output / "server.log"
+    try:
+        with log_path.open("w") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "livetrader_core.cli", "--config", str(config), "serve"],
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL,
+                # Ctrl-C reaches this process only, which then ends the server in good order.
+                start_new_session=True,
+                env={**os.environ, "PYTHONUNBUFFERED": "1"},
+            )
+            try:
+                _wait_until_ready(process, endpoint, log_path)
+                yield endpoint
+            finally:
+                _end(process)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _configuration(endpoint: str, output: Path, data: Path | None, seed: int) -> str:
+    journal = output / "journal.sqlite"
+    for old in output.glob("journal.sqlite*"):
+        old.unlink()
+    source = f"source = {str(data.resolve())!r}" if data else 'source = "generated"'
+    lines = [
+        "# The server of `livetrader demo`, as it was started.",
+        "[server]",
+        f"endpoint = {endpoint!r}",
+        "",
+        "[journal]",
+        f"path = {str(journal.resolve())!r}",
+        "",
+        "[markets.replay]",
+        'adapter = "replay"',
+        source,
+        f"seed = {seed}",
+        'speed = "max"',
+        f"symbols = [{', '.join(repr(symbol) for symbol in SYMBOLS)}]",
+    ]
+    if data:
+        lines.append(f"shift_weeks = {{ SHFE = {SHIFT_WEEKS} }}")
+    lines += [
+        "",
+        "[trades.paper]",
+        'adapter = "paper"',
+        f"cash = {{ {', '.join(f'{k} = {v}' for k, v in CASH.items())} }}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _wait_until_ready(process: subprocess.Popen[Any], endpoint: str, log: Path) -> None:
+    deadline = time.monotonic() + 30.0
+    while True:
+        if process.poll() is not None:
+            raise Unavailable(
+                f"the server ended with code {process.returncode}: {log.read_text().strip()}"
+            )
+        try:
+            with Client(timeout=1.0) as client:
+                client.connect(endpoint)
+                return
+        except LiveTraderError:
+            if time.monotonic() > deadline:
+                raise Unavailable(f"the server did not answer within 30 s; see {log}") from None
+            time.sleep(0.05)
+
+
+def _end(process: subprocess.Popen[Any]) -> None:
+    if process.poll() is None:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(10.0)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+# --------------------------------------------------------------------------- the two runs
+
+
+def _run(console: Console, strategy: Path, endpoint: str, window: Window, mode: str) -> RunSummary:
+    store = LiveTraderStore(endpoint, rates=RATES)
+    with _progress(console, window, mode) as on_moment:
+        started = time.monotonic()
+        summary = run_strategy(
+            strategy,
+            store,
+            SYMBOLS,
+            mode,
+            fromdate=window.warm_up_from,
+            todate=window.until,
+            live_from=window.live_from,
+            cash=CASH if mode == "backtest" else None,
+            on_moment=on_moment,
+        )
+        seconds = time.monotonic() - started
+    console.print(f"{mode:10} {len(summary.fills)} fills in {seconds:.1f} s")
+    return summary
+
+
+@contextlib.contextmanager
+def _progress(console: Console, window: Window, mode: str) -> Iterator[Callable[[int], None]]:
+    start, end = moment_ms(window.warm_up_from) or 0, moment_ms(window.until) or 0
+    hours = 3_600_000
+    progress = Progress(
+        TextColumn(f"{mode:10}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("hours of market time"),
+        TimeElapsedColumn(),
+        console=console,
+        transient=True,
+    )
+    with progress:
+        task = progress.add_task(mode, total=(end - start) // hours)
+
+        def on_moment(ts: int) -> None:
+            progress.update(task, completed=(ts - start) // hours)
+
+        yield on_moment

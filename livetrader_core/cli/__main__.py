@@ -1,0 +1,5 @@
+"""``python -m livetrader_core.cli``."""
+
+from livetrader_core.cli.app import main
+
+main()

@@ -1,0 +1,125 @@
+"""What commands share: settings, consoles, how values are given and shown."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.console import Console
+
+from livetrader_core.errors import Unavailable
+from livetrader_core.timeframe import DURATIONS_MS
+
+if TYPE_CHECKING:
+    from livetrader_core.config import Config
+
+#: How long a command waits for a server that may not be there, in seconds.
+PROBE_TIMEOUT = 2.0
+
+
+def make_console(stderr: bool = False) -> Console:
+    """A console; wide enough for our tables where the output is a file or a pipe."""
+    console = Console(stderr=stderr, highlight=False)
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = 120
+    return console
+
+
+@dataclass
+class Settings:
+    """The configuration, read when a command first needs it, and where to print.
+
+    ``out`` is for results, ``notes`` (standard error) for everything else.
+    """
+
+    path: Path | None = None
+    out: Console = field(default_factory=lambda: make_console())
+    notes: Console = field(default_factory=lambda: make_console(stderr=True))
+    _config: Config | None = None
+
+    @property
+    def config(self) -> Config:
+        """The configuration. Raises ConfigError."""
+        if self._config is None:
+            from livetrader_core.config import load_config
+
+            self._config = load_config(self.path)
+        return self._config
+
+    def endpoint(self, given: str | None) -> str | None:
+        """The endpoint of a server to use: the given one, or the configured one if it answers."""
+        if given is not None:
+            return given
+        endpoint = self.config.server.endpoint
+        return endpoint if server_answers(endpoint) else None
+
+
+def server_answers(endpoint: str) -> bool:
+    """Whether a server is at ``endpoint``. Raises EndpointError, VersionMismatch."""
+    from livetrader_core.rpc import Client
+
+    scheme, _, path = endpoint.partition("://")
+    if scheme == "inproc" or (scheme == "ipc" and not Path(path).exists()):
+        return False
+    with Client(timeout=PROBE_TIMEOUT) as client:
+        try:
+            client.connect(endpoint)
+        except Unavailable:
+            return False
+    return True
+
+
+pass_settings = click.make_pass_decorator(Settings)
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for a program.")
+endpoint_option = click.option("--endpoint", help="The server, instead of the configured one.")
+timeframe_option = click.option(
+    "--timeframe",
+    type=click.Choice(list(DURATIONS_MS)),
+    default="1m",
+    show_default=True,
+    help="Length of a kline.",
+)
+
+
+def print_json(value: Any) -> None:
+    """Print ``value`` as JSON on standard output."""
+    click.echo(json.dumps(value, ensure_ascii=False, indent=2))
+
+
+def parse_moment(text: str) -> int:
+    """An ISO 8601 moment, UTC where it names no offset, in UTC milliseconds."""
+    try:
+        moment = datetime.fromisoformat(text.replace("Z", "+00:00"))
+    except ValueError:
+        raise click.BadParameter(
+            f"{text!r} is not a time; write 2020-11-03 or 2020-11-03T14:30"
+        ) from None
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=timezone.utc)
+    return round(moment.timestamp() * 1000)
+
+
+def parse_names(text: str) -> list[str]:
+    """Words parted by commas or spaces, each once, in order."""
+    words = list(dict.fromkeys(text.replace(",", " ").split()))
+    if not words:
+        raise click.BadParameter("it names nothing")
+    return words
+
+
+def show_moment(ts: int) -> str:
+    """A moment for people: UTC, without seconds if there are none."""
+    moment = datetime.fromtimestamp(ts / 1000, timezone.utc)
+    return moment.strftime("%Y-%m-%d %H:%M:%S" if ts % 60_000 else "%Y-%m-%d %H:%M")
+
+
+def join(words: Sequence[str]) -> str:
+    """Words in a line; a dash if there are none."""
+    return ", ".join(words) or "-"

@@ -1,0 +1,61 @@
+"""``livetrader demo``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from livetrader_core.cli.context import Settings, json_option, pass_settings, print_json
+
+
+@click.command("demo")
+@click.option(
+    "--data",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="A folder of recorded klines, instead of generated ones.",
+)
+@click.option(
+    "--output",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("demo-output"),
+    show_default=True,
+    help="Where the picture, the server's settings, log and journal go.",
+)
+@click.option("--seed", default=7, show_default=True, help="Of the generated klines.")
+@click.option(
+    "--strategy",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="A strategy file, instead of the moving-average cross.",
+)
+@json_option
+@pass_settings
+def command(
+    settings: Settings,
+    data: Path | None,
+    output: Path,
+    seed: int,
+    strategy: Path | None,
+    as_json: bool,
+) -> None:
+    """One strategy on three markets: a backtest, then the same file live on paper.
+
+    A server of its own replays the klines; both runs must fill alike, order by order. Ends with
+    code 1 if they don't.
+    """
+    from livetrader_bt.demo import run_demo
+
+    result = run_demo(
+        data, output, seed, strategy, console=settings.notes if as_json else settings.out
+    )
+    if as_json:
+        print_json(
+            {
+                "identical": result.comparison.identical,
+                "different": result.comparison.different,
+                "picture": str(result.picture),
+                "runs": [result.backtest.to_dict(), result.paper.to_dict()],
+            }
+        )
+    if not result.comparison.identical:
+        raise click.exceptions.Exit(1)
