@@ -154,7 +154,8 @@ class LiveTraderStore:
         todate: Moment,
         params: Mapping[str, Any],
     ) -> LiveTraderData:
-        self.contract(symbol)  # an unknown symbol fails here, by its name
+        # An unknown symbol, or a currency without a rate, fails here, by its name.
+        self.rates.of(self.contract(symbol).currency)
         frame, compression = bt_timeframe(timeframe)
         data = self.getdata(
             symbol,
@@ -231,6 +232,8 @@ class LiveTraderStore:
         self._sessions[name] = session
         self._sources[name] = source
         self.call(session.open(functools.partial(self.hub.push, source), trade_from=-1))
+        # Events of earlier runs are not sent again: nothing waits for them.
+        source.seen_seq = max(source.seen_seq, self.call(session.status())["trade_seq"])
         wanted = [market for market, endpoint in self._mapped().items() if endpoint == name]
         for market, info in session.info.markets.items():
             if not wanted or market in wanted:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import backtrader as bt
@@ -23,12 +24,12 @@ HOURS = 3_600_000
 RATES = {"CNY": 0.15, "JPY": 0.01, "USDT": 1.0}
 
 
-def services(**replay: Any) -> tuple[MarketService, TradeService]:
+def services(journal: Path | None = None, **replay: Any) -> tuple[MarketService, TradeService]:
     source = GeneratedSource(
         ["FOREX.EURUSD", "FOREX.USDJPY", "US.BABA"], seed=3, start="2020-11-01", days=5
     )
     market = MarketService(ReplayMarket(source, **replay))
-    return market, TradeService(PaperTrade(market, cash={"USD": 1e6}))
+    return market, TradeService(PaperTrade(market, cash={"USD": 1e6}), journal)
 
 
 class Recording(bt.Strategy):
@@ -135,6 +136,20 @@ def test_positions_and_cash_are_the_accounts() -> None:
     assert seen[-1][0] == 2
     (balance,) = trade.adapters[0].account.balances()
     assert seen[-1][1] == pytest.approx(balance.equity)
+
+
+def test_a_journal_with_earlier_runs_holds_nothing_up(tmp_path: Path) -> None:
+    runs = [
+        run(
+            LiveTraderStore(service=services(tmp_path / "journal"), rates=RATES),
+            ["FOREX.EURUSD"],
+            lambda strategy: strategy.buy(size=0.01),
+        )
+        for _ in range(2)
+    ]
+    told = [[order.getstatusname() for order in ran.orders_told] for ran in runs]
+    assert told[0] == told[1]
+    assert "Completed" in told[1]
 
 
 def test_a_resampled_feed_is_delivered_live_and_orders_go_to_the_feed_below() -> None:
