@@ -67,10 +67,13 @@ class Pacer:
         self._moments.append(ts)
         while not self._satisfied():
             self._changed.clear()
+            # Not wait_for: before Python 3.12 it swallows a cancellation that meets an answer.
+            reminder = asyncio.get_running_loop().call_later(self.lease / 4, self._changed.set)
             try:
-                await asyncio.wait_for(self._changed.wait(), self.lease / 4)
-            except asyncio.TimeoutError:
-                self._drop_silent()
+                await self._changed.wait()
+            finally:
+                reminder.cancel()
+            self._drop_silent()
 
     def _satisfied(self) -> bool:
         if len(self._followers) < self.required:

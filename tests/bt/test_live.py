@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -184,10 +186,20 @@ def test_a_resampled_feed_is_delivered_live_and_orders_go_to_the_feed_below() ->
     assert filled_at == placed[0].info.as_of + MINUTE_MS
 
 
-def test_runstop_ends_the_wait_at_once() -> None:
-    import threading
-    import time
+def test_a_strategy_that_raises_leaves_nothing_behind() -> None:
+    def action(strategy: bt.Strategy) -> None:
+        strategy.buy(size=0.01)
+        if len(strategy) == 100:
+            raise RuntimeError("a mistake of the strategy")
 
+    before = time.monotonic()
+    with pytest.raises(RuntimeError, match="a mistake"):
+        run(LiveTraderStore(service=services(), rates=RATES), ["FOREX.EURUSD"], action)
+    assert time.monotonic() - before < 8.0
+    assert "livetrader-store" not in {thread.name for thread in threading.enumerate()}
+
+
+def test_runstop_ends_the_wait_at_once() -> None:
     market, trade = services(speed=1.0)
     store = LiveTraderStore(service=(market, trade), rates=RATES)
     cerebro = bt.Cerebro(stdstats=False)
