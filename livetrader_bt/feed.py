@@ -11,10 +11,10 @@ import backtrader as bt
 import numpy as np
 
 from livetrader_bt.calendar import SessionCalendar
-from livetrader_bt.hub import Channel
+from livetrader_bt.hub import Arrival, Channel
 from livetrader_bt.times import localizer, timeframe_name, to_ms, to_num, to_nums
 from livetrader_core.errors import ConfigError
-from livetrader_core.models import Contract, FeedState, Floats, Ints, Kline, Klines
+from livetrader_core.models import Contract, FeedState, Floats, Ints, Klines
 from livetrader_core.timeframe import duration_ms
 
 if TYPE_CHECKING:
@@ -167,7 +167,7 @@ class LiveTraderData(bt.DataBase):
         """Cerebro's run is over."""
         super().stop()
         if self._channel is not None:
-            self._channel.closed = True
+            self._store.hub.close(self._channel)
         self._store.stop()
 
     def _gettz(self) -> Any:
@@ -253,19 +253,21 @@ class LiveTraderData(bt.DataBase):
 
     def _load_live(self, channel: Channel) -> bool | None:
         hub = self._store.hub
-        channel.in_history = False
-        if self._may_wait and hub.all_caught_up():
+        if channel.in_history:
+            hub.history_done(channel)
+        arrival = hub.take(channel)
+        if arrival is None and self._may_wait and hub.all_caught_up():
             self._store.wait(self.p.qcheck)
+            arrival = hub.take(channel)
         self._may_wait = False
         for status in hub.take_statuses(channel):
             self._tell(status.state)
-        kline = hub.take(channel)
-        if kline is None:
+        if arrival is None:
             return self._nothing(channel)
-        if channel.end_of(kline) > channel.live_from:
+        if arrival.end > channel.live_from:
             self._tell_live()
         self._store.tell_late_klines()
-        self._fill(kline)
+        self._fill(arrival)
         if self.lines.datetime[0] > self.todate:
             self._close(channel)
             return False
@@ -284,9 +286,8 @@ class LiveTraderData(bt.DataBase):
 
     def _close(self, channel: Channel) -> None:
         self.over = True
-        channel.closed = True
         self.put_notification(self.DISCONNECTED)
-        self._store.hub.wake()
+        self._store.hub.close(channel)
 
     def _tell(self, state: FeedState) -> None:
         if state is FeedState.DISCONNECTED:
@@ -300,9 +301,9 @@ class LiveTraderData(bt.DataBase):
         self._recovering = False
         self.put_notification(self.LIVE)
 
-    def _fill(self, kline: Kline) -> None:
-        lines = self.lines
-        lines.datetime[0] = to_num(self.stamp_of(kline.datetime))
+    def _fill(self, arrival: Arrival) -> None:
+        lines, kline = self.lines, arrival.kline
+        lines.datetime[0] = to_num(arrival.end if self.p.stamp == "close" else kline.datetime)
         lines.open[0] = kline.open
         lines.high[0] = kline.high
         lines.low[0] = kline.low

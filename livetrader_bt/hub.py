@@ -11,7 +11,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from livetrader_core.models import (
@@ -30,7 +30,7 @@ from livetrader_core.timeframe import duration_ms
 NEVER = float("inf")
 
 
-@dataclass
+@dataclass(eq=False)
 class Source:
     """One session as the hub sees it."""
 
@@ -53,7 +53,7 @@ class Arrival:
     at: float
 
 
-@dataclass
+@dataclass(eq=False)
 class Channel:
     """The stream of one feed."""
 
@@ -65,8 +65,11 @@ class Channel:
     statuses: deque[FeedStatus] = field(default_factory=deque)
     #: Klines that close up to here are history: no order on them may leave.
     live_from: int = 0
+    #: Whether its history is not delivered yet; see :meth:`Hub.history_done`.
     in_history: bool = True
+    #: Whether it takes part no more; see :meth:`Hub.close`.
     closed: bool = False
+    #: Whether nothing more can arrive.
     ended: bool = False
 
     @property
@@ -132,6 +135,19 @@ class Hub:
     def on_trade(self, handler: Callable[[TradeEvent], None]) -> None:
         """Have trade events applied by ``handler``, through the inbox."""
         self._trade_handler = handler
+
+    def history_done(self, channel: Channel) -> None:
+        """All history of ``channel`` is delivered: what is live may follow."""
+        channel.in_history = False
+        self.wake()
+
+    def close(self, channel: Channel) -> None:
+        """``channel`` takes part no more: nobody waits for it."""
+        channel.closed = True
+        with self._changed:
+            self._channels = [c for c in self._channels if not c.closed]
+            self._fresh = True
+            self._changed.notify_all()
 
     # ---- arrivals (background)
 
@@ -199,21 +215,21 @@ class Hub:
 
     # ---- backtrader's thread
 
-    def take(self, channel: Channel) -> Kline | None:
+    def take(self, channel: Channel) -> Arrival | None:
         """The channel's kline of the released moment, or None if it has none (yet)."""
         waiting = channel.waiting
         if not waiting:
             return None
         with self._changed:
-            if waiting[0].end > self._moment:
-                self._release()
+            if waiting[0].end > self._moment and not self._release():
+                return None
             if waiting[0].end > self._moment:
                 return None
             arrival = waiting.popleft()
             if arrival.end < self._moment:
                 self.late_klines += 1
             self._fresh = True
-            return arrival.kline
+            return arrival
 
     def take_statuses(self, channel: Channel) -> list[FeedStatus]:
         """Changes of the channel's stream since the last call."""
@@ -240,11 +256,11 @@ class Hub:
 
     def all_caught_up(self) -> bool:
         """Whether every feed has delivered its history."""
-        return not any(c.in_history and not c.closed for c in self._channels)
+        return not any(channel.in_history for channel in self._channels)
 
     def live_from(self) -> int:
         """Up to which moment (UTC ms) what the strategy sees is history."""
-        return max((c.live_from for c in self._channels if not c.closed), default=0)
+        return max((channel.live_from for channel in self._channels), default=0)
 
     def wait(self, seconds: float, wake_on_inbox: bool) -> None:
         """Wait until a feed or the broker has something to do, at most ``seconds``."""
@@ -262,32 +278,33 @@ class Hub:
     def unacked(self) -> list[tuple[Source, int]]:
         """Sources whose clock the strategy is done with, each with that clock; told once."""
         with self._changed:
-            if any(c.waiting and not c.closed for c in self._channels):
-                return []
             done = []
-            for source in {id(c.source): c.source for c in self._channels}.values():
-                if source.clock > source.acked and self._settled(source):
-                    source.acked = source.clock
-                    done.append((source, source.clock))
+            for source in self._to_acknowledge():
+                source.acked = source.clock
+                done.append((source, source.clock))
             return done
 
     def _has_work(self, wake_on_inbox: bool) -> bool:
-        if self._stopped or any(c.statuses for c in self._channels):
+        if self._stopped or any(channel.statuses for channel in self._channels):
             return True
         if wake_on_inbox and self._inbox:
             return True
         if any(c.waiting and c.waiting[0].end <= self._moment for c in self._channels):
             return True
-        if any(self.is_over(c) and not c.closed for c in self._channels):
+        if any(self.is_over(channel) for channel in self._channels):
             return True
-        if self._fresh:
-            return self._release() or self._must_ack()
-        return False
+        return self._fresh and (self._release() or bool(self._to_acknowledge()))
 
-    def _must_ack(self) -> bool:
-        return any(
-            c.source.clock > c.source.acked and self._settled(c.source) for c in self._channels
-        ) and not any(c.waiting and not c.closed for c in self._channels)
+    def _to_acknowledge(self) -> list[Source]:
+        """Sources with a clock of which everything was taken, and not yet acknowledged."""
+        sources: list[Source] = []
+        for channel in self._channels:
+            if channel.waiting:
+                return []
+            source = channel.source
+            if source.clock > source.acked and self._settled(source) and source not in sources:
+                sources.append(source)
+        return sources
 
     def _release(self) -> bool:
         """Move to the next moment if everyone is ready for it; says whether it did."""
@@ -295,50 +312,49 @@ class Hub:
             return False
         self._fresh = False
         self._retry_at = NEVER
-        active = [c for c in self._channels if not c.closed]
-        if any(c.in_history for c in active):
+        earliest: Arrival | None = None
+        for channel in self._channels:
+            if channel.in_history:
+                return False
+            if channel.waiting and (earliest is None or channel.waiting[0].end < earliest.end):
+                earliest = channel.waiting[0]
+        if earliest is None or (earliest.end > self._moment and not self._ready(earliest)):
             return False
-        heads = [c.waiting[0] for c in active if c.waiting]
-        if not heads:
-            return False
-        moment = min(head.end for head in heads)
-        if moment > self._moment and not self._ready(moment, heads, active):
-            return False
-        self._moment = max(self._moment, moment)
+        self._moment = max(self._moment, earliest.end)
         return True
 
-    def _ready(self, moment: int, heads: list[Arrival], active: list[Channel]) -> bool:
-        if not all(self._settled(source) for source in _sources(active)):
-            return False
-        missing = [c for c in active if not c.waiting and not c.ended]
-        owners = [c for c in active if c.waiting and c.waiting[0].end == moment]
-        if any(c.market.clocked and c.source.clock < moment for c in owners):
-            return False
-        if self.align_timeout == 0:
-            return True
-        behind = [c for c in missing if self._may_still_give(c, moment)]
-        if any(c.market.paced for c in behind):
-            return False  # simulated time: no wall clock decides
-        return not behind or self._timed_out(moment, heads)
+    def _ready(self, earliest: Arrival) -> bool:
+        """Whether nothing more of the moment of ``earliest`` has to be waited for."""
+        moment = earliest.end
+        behind = False
+        for channel in self._channels:
+            clock = channel.source.clock if channel.market.clocked else NEVER
+            if not self._settled(channel.source):
+                return False
+            if channel.waiting:
+                if clock < moment and channel.waiting[0].end == moment:
+                    return False
+            elif self.align_timeout and self._may_still_give(channel, moment):
+                if channel.market.paced:
+                    return False  # simulated time: no wall clock decides
+                behind = True
+        return not behind or self._timed_out(earliest)
 
     @staticmethod
     def _may_still_give(channel: Channel, moment: int) -> bool:
+        if channel.ended:
+            return False
         if channel.market.clocked:
             return channel.source.clock < moment
         return channel.may_have(moment)
 
-    def _timed_out(self, moment: int, heads: Iterable[Arrival]) -> bool:
-        since = min(head.at for head in heads if head.end == moment)
-        self._retry_at = since + self.align_timeout
+    def _timed_out(self, earliest: Arrival) -> bool:
+        self._retry_at = earliest.at + self.align_timeout
         return time.monotonic() >= self._retry_at
 
     def _settled(self, source: Source) -> bool:
         # The fills of a moment must be here before its klines are delivered.
         return self._trade_handler is None or source.seen_seq >= source.trade_seq
-
-
-def _sources(channels: Iterable[Channel]) -> Iterable[Source]:
-    return {id(c.source): c.source for c in channels}.values()
 
 
 def _now_ms() -> int:

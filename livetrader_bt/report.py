@@ -327,7 +327,7 @@ def _draw_fills(axis: Any, run: RunSummary, symbol: str, ring: bool) -> None:
             _dates([fill.bar for fill in fills]),
             [fill.price for fill in fills],
             marker="o" if ring else marker,
-            s=95 if ring else 34,
+            s=75 if ring else 30,
             facecolors="none" if ring else colour,
             edgecolors=colour if ring else "white",
             linewidths=0.8 if ring else 0.6,
@@ -373,7 +373,8 @@ def _draw_equity(axis: Any, runs: Sequence[RunSummary]) -> None:
     _style(axis)
     looks = ({"color": _FIRST, "linewidth": 3.2}, {"color": _SECOND, "linewidth": 1.1})
     for run, look in zip(runs, looks, strict=False):
-        axis.plot(_dates(run.equity_times), run.equity, label=run.mode, zorder=2, **look)
+        curve = _with_gaps(run.equity_times, run.equity)
+        axis.plot(*curve, label=run.mode, zorder=2, **look)
     axis.set_title(
         f"equity ({runs[0].currency})", loc="left", fontsize=10.5, weight="bold", color=_INK
     )
@@ -412,9 +413,8 @@ def _dates(times: Sequence[int]) -> Any:
 def _with_gaps(times: Sequence[int], values: Sequence[float]) -> tuple[Any, Any]:
     """The curve, broken where the market was closed instead of drawn across."""
     stamps, closes = np.asarray(times, np.int64), np.asarray(values, np.float64)
-    if len(stamps) < 3:
-        return _dates(stamps), closes  # type: ignore[arg-type]
     steps = np.diff(stamps)
-    holes = np.flatnonzero(steps > 30 * np.median(steps)) + 1
+    usual = np.median(steps) if len(steps) else 0
+    holes = np.flatnonzero(steps > 30 * usual) + 1
     stamps = np.insert(stamps, holes, stamps[holes - 1] + 1)
     return stamps.astype("datetime64[ms]"), np.insert(closes, holes, np.nan)

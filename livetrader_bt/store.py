@@ -133,15 +133,20 @@ class LiveTraderStore:
             raise ConfigError(f"{len(symbols)} symbols but {len(frames)} timeframes")
         start = moment_ms(live_from)
         self.connect()
-        if mode != "backtest":
-            self._check_mode(symbols, mode)
-            if start is not None:
-                self.begin_replay(start, moment_ms(todate))
-        datas = [
-            self._add_feed(cerebro, symbol, frame, mode, fromdate, todate, feed_params)
-            for symbol, frame in zip(symbols, frames, strict=True)
-        ]
-        cerebro.setbroker(self._make_broker(mode, start, cash, check_margin, backfill_orders))
+        try:
+            if mode != "backtest":
+                self._check_mode(symbols, mode)
+                if start is not None:
+                    self.begin_replay(start, moment_ms(todate))
+            datas = [
+                self._add_feed(cerebro, symbol, frame, mode, fromdate, todate, feed_params)
+                for symbol, frame in zip(symbols, frames, strict=True)
+            ]
+            broker = self._make_broker(mode, start, cash, check_margin, backfill_orders)
+        except BaseException:
+            self.close()
+            raise
+        cerebro.setbroker(broker)
         return datas
 
     def _add_feed(
