@@ -95,7 +95,7 @@ def peer(*arguments: str) -> Iterator[None]:
         yield
     finally:
         process.terminate()
-        process.wait(20)
+        process.communicate(timeout=20)
 
 
 def ask(*arguments: str) -> Any:

@@ -198,12 +198,13 @@ class MarketService:
         if (symbol, timeframe) in self._watches:
             return
         await market.get_contract(symbol)  # an unknown symbol fails here, not in a task
-        if (symbol, timeframe) in self._watches:
-            return
-        klines = market.watch_klines(symbol, timeframe)
-        self._watches[symbol, timeframe] = self._task(
-            self._run_stream(klines, self._on_kline, (market_of(symbol),), market.clocked)
-        )
+        if (symbol, timeframe) not in self._watches:
+            klines = market.watch_klines(symbol, timeframe)
+            self._watches[symbol, timeframe] = self._task(
+                self._run_stream(klines, self._on_kline, (market_of(symbol),), market.clocked)
+            )
+        # The task has begun to read when this returns: history asked for next leaves no hole.
+        await asyncio.sleep(0)
 
     async def watch_ticks(self, symbol: str) -> None:
         """Publish the ticks of ``symbol``; once is enough."""

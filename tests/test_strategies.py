@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import functools
 import math
+import sys
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -90,10 +91,7 @@ class Watcher(bt.Analyzer):
 def load(name: str) -> ModuleType:
     module = ModuleType(name)
     source = (FOLDER / f"{name}.py").read_text()
-    # backtrader looks a strategy's module up by its name.
-    import sys
-
-    sys.modules[name] = module
+    sys.modules[name] = module  # backtrader looks a strategy's module up by its name
     exec(compile(source, f"{name}.py", "exec"), module.__dict__)
     return module
 
@@ -221,8 +219,9 @@ def test_it_trades_each_symbol_both_ways(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_live_bar_by_bar_fills_as_preloaded(name: str) -> None:
     # Live feeds turn the vectorized indicators off: both ways must see the same.
-    _, loaded = usual_run(name)
-    _, live = run(name, feeds_for(name), live=True, **params_for(name))
+    feeds = {symbol: list(bars)[:1400] for symbol, bars in feeds_for(name).items()}
+    _, loaded = run(name, feeds, **params_for(name))
+    _, live = run(name, feeds, live=True, **params_for(name))
     assert fills(loaded)
     assert fills(live) == fills(loaded)
 
@@ -242,8 +241,9 @@ def test_what_comes_later_changes_nothing_before(name: str) -> None:
 @pytest.mark.parametrize("name", ["sma_cross", "donchian_breakout"])
 def test_a_symbol_trades_the_same_alone_and_beside_others(name: str) -> None:
     # The others tick at other times and start later; a fixed stake keeps the account out of it.
-    feeds = three_markets()
+    feeds = {symbol: list(bars)[:1400] for symbol, bars in three_markets().items()}
     _, together = run(name, feeds, stake=1, cash=1e7)
+    assert {fill[0] for fill in fills(together)} == set(feeds)
     for symbol, bars in feeds.items():
         _, alone = run(name, {symbol: bars}, stake=1, cash=1e7)
         assert fills(alone) == [fill for fill in fills(together) if fill[0] == symbol]
@@ -426,10 +426,11 @@ def test_the_pair_holds_opposite_legs_of_like_value() -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_it_tells_on_request_only(name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    run(name, feeds_for(name), **params_for(name))
+    feeds = {symbol: list(bars)[:1500] for symbol, bars in feeds_for(name).items()}
+    run(name, feeds, **params_for(name))
     silent = capsys.readouterr()
     assert (silent.out, silent.err) == ("", "")
-    run(name, feeds_for(name), log=True, **params_for(name))
+    run(name, feeds, log=True, **params_for(name))
     told = capsys.readouterr()
     assert told.out == ""
     assert "completed" in told.err

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
+from rich.text import Text
 
 from livetrader_core.errors import Unavailable
 from livetrader_core.timeframe import DURATIONS_MS
@@ -52,27 +53,38 @@ class Settings:
             self._config = load_config(self.path)
         return self._config
 
+    def say(self, *parts: str | tuple[str, str]) -> None:
+        """Print a line of results; a part may be (text, style)."""
+        self.out.print(Text.assemble(*parts), soft_wrap=True)
+
+    def note(self, text: str) -> None:
+        """Print a line that is no result."""
+        self.notes.print(Text(text, "dim"), soft_wrap=True)
+
     def endpoint(self, given: str | None) -> str | None:
-        """The endpoint of a server to use: the given one, or the configured one if it answers."""
+        """The server to use: the given one, which must answer, or the configured one if it does.
+
+        Raises NotConnected, RequestTimeout, EndpointError, VersionMismatch.
+        """
         if given is not None:
+            _greet(given)
             return given
         endpoint = self.config.server.endpoint
-        return endpoint if server_answers(endpoint) else None
+        scheme, _, path = endpoint.partition("://")
+        if scheme == "inproc" or (scheme == "ipc" and not Path(path).exists()):
+            return None
+        try:
+            _greet(endpoint)
+        except Unavailable:
+            return None
+        return endpoint
 
 
-def server_answers(endpoint: str) -> bool:
-    """Whether a server is at ``endpoint``. Raises EndpointError, VersionMismatch."""
+def _greet(endpoint: str) -> None:
     from livetrader_core.rpc import Client
 
-    scheme, _, path = endpoint.partition("://")
-    if scheme == "inproc" or (scheme == "ipc" and not Path(path).exists()):
-        return False
     with Client(timeout=PROBE_TIMEOUT) as client:
-        try:
-            client.connect(endpoint)
-        except Unavailable:
-            return False
-    return True
+        client.connect(endpoint)
 
 
 pass_settings = click.make_pass_decorator(Settings)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import click
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
 from livetrader_core.cli.context import (
     Settings,
@@ -98,7 +99,7 @@ def fetch(
         print_json([asdict(each) for each in done])
         return
     for each in done:
-        settings.out.print(
+        settings.say(
             f"{each.symbol} {each.timeframe}: {each.fetched:,} klines fetched, "
             f"{each.stored:,} stored from {show_moment(each.first)} to {show_moment(each.last)}"
         )
@@ -257,12 +258,13 @@ def list_stored(settings: Settings, as_json: bool) -> None:
         print_json([asdict(row) for row in rows])
         return
     if not rows:
-        settings.out.print(
+        settings.say(
             f"nothing is stored in {settings.config.store.path}; "
             "try: livetrader history fetch US.BABA"
         )
         return
-    table = Table(title=str(settings.config.store.path), title_justify="left", title_style="bold")
+    title = Text(str(settings.config.store.path))
+    table = Table(title=title, title_justify="left", title_style="bold")
     table.add_column("symbol")
     table.add_column("timeframe")
     table.add_column("first open (UTC)")
@@ -288,4 +290,4 @@ def export(settings: Settings, symbol: str, file: Path, timeframe: str) -> None:
     """Write the stored klines of SYMBOL to FILE, a .csv, .csv.gz or .parquet."""
     with _open_store(settings) as store:
         count = store.export(symbol, timeframe, file)
-    settings.out.print(f"{file}: {count:,} klines of {symbol} {timeframe}")
+    settings.say(f"{file}: {count:,} klines of {symbol} {timeframe}")

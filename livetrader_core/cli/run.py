@@ -130,7 +130,7 @@ def command(
         print_summary(summary, settings.out)
     if picture is not None:
         write_picture(picture, summary)
-        settings.notes.print(f"picture  {picture}")
+        settings.note(f"picture  {picture}")
 
 
 def _store(settings: Settings, endpoint: str | None, mode: str) -> LiveTraderStore:
@@ -147,8 +147,8 @@ def _store(settings: Settings, endpoint: str | None, mode: str) -> LiveTraderSto
             f"{config.server.endpoint}: no server there; live orders need one that outlives the "
             "strategy: start `livetrader serve`"
         )
-    settings.notes.print(
-        f"[dim]no server at {config.server.endpoint}: serving myself, settings: {config.source}[/]"
+    settings.note(
+        f"no server at {config.server.endpoint}: serving myself, settings: {config.source}"
     )
     market, trade = build_services(config)
     services = market if trade is None else (market, trade)

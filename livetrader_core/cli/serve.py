@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -45,7 +46,7 @@ def command(settings: Settings, endpoint: str | None, as_json: bool) -> None:
     bound = server.bind(wanted)
     server.run()
     if not as_json:
-        settings.out.print("stopped")
+        settings.say("stopped")
 
 
 def _make_socket_folder(endpoint: str) -> None:
@@ -64,17 +65,14 @@ def _announce(
 ) -> None:
     trading = {code: info.trade for code, info in markets.items()}
     if as_json:
-        import json
-
         ready = {"endpoint": endpoint, "pid": os.getpid(), "markets": trading}
         click.echo(json.dumps(ready))
         return
-    out = settings.out
-    out.print(f"serving  [bold]{endpoint}[/]  (settings: {settings.config.source})")
-    out.print(f"markets  {join(sorted(markets))}")
+    settings.say("serving  ", (endpoint, "bold"), f"  (settings: {settings.config.source})")
+    settings.say(f"markets  {join(sorted(markets))}")
     for kind, style in (("live", "bold red"), ("paper", "green")):
         codes = sorted(code for code, trade in trading.items() if trade == kind)
         if codes:
-            out.print(f"trading  [{style}]{kind}[/]: {join(codes)}")
+            settings.say("trading  ", (kind, style), f": {join(codes)}")
     if not any(trading.values()):
-        out.print("trading  none")
+        settings.say("trading  none")

@@ -191,6 +191,11 @@ def follow(name: str, window: int) -> Call[None]:
     return Call("follow", (name, window), _nothing)
 
 
+def unfollow(name: str) -> Call[None]:
+    """Have it wait no more."""
+    return Call("unfollow", (name,), _nothing)
+
+
 def create_order(order: Order) -> Call[Order]:
     """Place an order."""
     args = (order.to_dict(),)

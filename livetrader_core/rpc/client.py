@@ -24,7 +24,7 @@ from livetrader_core.rpc import calls, protocol
 from livetrader_core.rpc.calls import Call
 from livetrader_core.rpc.endpoints import Endpoint
 from livetrader_core.rpc.protocol import Greeting, Reply
-from livetrader_core.rpc.sockets import LoopSocket
+from livetrader_core.rpc.sockets import Frames, LoopSocket, receive_frames
 
 Result = TypeVar("Result")
 
@@ -164,16 +164,18 @@ class Client:
                 socket.send(body, zmq.NOBLOCK)
                 return
             except zmq.Again:
-                if not _poll(socket, zmq.POLLOUT, deadline):
+                left = deadline - time.monotonic()
+                if left <= 0 or not socket.poll(max(1, int(left * 1000)), zmq.POLLOUT):
                     raise _not_connected(endpoint, call.method, self.timeout) from None
 
     @staticmethod
     def _receive(
         socket: zmq.Socket[Any], deadline: float
     ) -> tuple[int, Reply | LiveTraderError] | None:
-        while _poll(socket, zmq.POLLIN, deadline):
+        while (left := deadline - time.monotonic()) > 0:
+            socket.set(zmq.RCVTIMEO, max(1, int(left * 1000)))
             try:
-                return protocol.decode_reply(socket.recv_multipart(zmq.NOBLOCK))
+                return protocol.decode_reply(receive_frames(socket, 0))
             except zmq.Again:
                 continue
         return None
@@ -258,18 +260,13 @@ class Client:
         return self._call(calls.fetch_balance())
 
 
-def _poll(socket: zmq.Socket[Any], what: int, deadline: float) -> bool:
-    left = deadline - time.monotonic()
-    return left > 0 and bool(socket.poll(max(1, int(left * 1000)), what))
-
-
 class AsyncClient:
     """:class:`Client` as coroutines: many requests at once over one socket, in one event loop."""
 
     def __init__(self, timeout: float = 5.0) -> None:
         self.timeout = timeout
         self._ids = itertools.count(1)
-        self._socket: LoopSocket | None = None
+        self._socket: LoopSocket[Frames] | None = None
         self._endpoint: Endpoint | None = None
         self._waiting: dict[int, asyncio.Future[Reply]] = {}
         self._senders: list[asyncio.Future[None]] = []
@@ -282,7 +279,7 @@ class AsyncClient:
         self._endpoint = Endpoint.parse(endpoint)
         self._close_socket()
         socket = client_socket(zmq.DEALER, self._endpoint)
-        self._socket = LoopSocket(socket, self._on_message, self._on_wake)
+        self._socket = LoopSocket(socket, receive_frames, self._on_message, self._on_wake)
         try:
             return await self.call(calls.hello(release(), self._endpoint.scheme))
         except BaseException:
@@ -335,7 +332,7 @@ class AsyncClient:
             return False
         body = protocol.encode_request(0, method, protocol.timeout_to_ms(self.timeout), args)
         try:
-            self._socket.send((body,))
+            self._socket.send(body)
         except zmq.ZMQError:
             return False
         return True
@@ -357,7 +354,7 @@ class AsyncClient:
             if self._socket is None or self._endpoint is None:
                 raise NotConnected(f"{call.method}: there is no connection")
             try:
-                self._socket.send((body,))
+                self._socket.send(body)
                 return
             except zmq.Again:
                 await self._writable(self._endpoint, call, deadline, timeout)
@@ -385,7 +382,7 @@ class AsyncClient:
             if not wake.done():
                 wake.set_result(None)
 
-    def _on_message(self, frames: list[bytes]) -> None:
+    def _on_message(self, frames: Frames) -> None:
         number, answer = protocol.decode_reply(frames)
         future = self._waiting.get(number)
         if future is None or future.done():

@@ -7,6 +7,7 @@ import ipaddress
 import os
 import socket
 import stat
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ from livetrader_core.errors import EndpointError, EndpointInUse, InsecureEndpoin
 
 #: Suffix of the events endpoint where endpoints have names.
 EVENTS_SUFFIX = ".events"
+#: How long, in seconds, an address may still be taken by a socket that was closed.
+_RELEASE_TIME = 0.2
 #: Longest path of an ipc endpoint: a socket address has 108 bytes, the suffix takes some.
 _MAX_PATH = 107 - len(EVENTS_SUFFIX)
 
@@ -105,6 +108,10 @@ class EndpointLock:
     def __init__(self, endpoint: Endpoint) -> None:
         self._sockets = (endpoint.name, endpoint.name + EVENTS_SUFFIX)
         self._path = endpoint.name + ".lock"
+        for path in self._sockets:
+            # ZeroMQ would remove whatever lies there.
+            if os.path.lexists(path) and not stat.S_ISSOCK(os.lstat(path).st_mode):
+                raise EndpointError(f"{endpoint}: {path} exists and is no socket")
         self._file = self._acquire(endpoint)
 
     def _acquire(self, endpoint: Endpoint) -> int:
@@ -156,19 +163,29 @@ def bind_socket(sock: zmq.Socket[Any], endpoint: Endpoint) -> Endpoint:
     address = str(endpoint)
     if endpoint.scheme == "tcp" and endpoint.port == 0:
         address = address[: address.rindex(":")] + ":*"
-    try:
-        with _private_files():
-            sock.bind(address)
-    except zmq.ZMQError as error:
-        if error.errno == zmq.EADDRINUSE:
-            raise in_use(endpoint) from None
-        raise EndpointError(f"{endpoint}: {error.strerror}") from None
+    _bind(sock, address, endpoint)
     if endpoint.scheme == "ipc":
         os.chmod(endpoint.name, stat.S_IRUSR | stat.S_IWUSR)
     if endpoint.scheme != "tcp":
         return endpoint
     port = sock.get_string(zmq.LAST_ENDPOINT).rpartition(":")[2]
     return Endpoint("tcp", host=endpoint.host, port=int(port))
+
+
+def _bind(sock: zmq.Socket[Any], address: str, endpoint: Endpoint) -> None:
+    # ZeroMQ gives up an address some time after its socket was closed.
+    deadline = time.monotonic() + _RELEASE_TIME
+    while True:
+        try:
+            with _private_files():
+                sock.bind(address)
+            return
+        except zmq.ZMQError as error:
+            if error.errno != zmq.EADDRINUSE:
+                raise EndpointError(f"{endpoint}: {error.strerror}") from None
+            if time.monotonic() > deadline:
+                raise in_use(endpoint) from None
+        time.sleep(0.01)
 
 
 @contextmanager

@@ -8,11 +8,11 @@ Request: one frame
     ``[id, method, timeout_ms, args]``. ``id`` is unique among the client's open requests; id 0
     wants no reply. The server gives up after ``timeout_ms``. ``args`` are positional and complete.
 
-Reply: one or two frames
+Reply: one frame, and those of klines
     ``[id, 0, result, klines]`` where ``klines`` is nil, or ``[symbol, timeframe, rows, forming,
-    with_days]`` and a second frame holds the columns, one behind another, little-endian:
-    datetime (int64), open, high, low, close, volume, open_interest (float64) and, if
-    ``with_days``, trading_day (int64); each has ``rows`` values.
+    with_days]``; then columns of ``rows`` little-endian values follow: datetime (int64), open,
+    high, low, close, volume, open_interest (float64) and, if ``with_days``, trading_day (int64),
+    either in a frame each or one behind another in a single frame.
     ``[id, 1, class, message]`` is an error of :mod:`livetrader_core.errors`.
 
 Greeting
@@ -22,11 +22,11 @@ Greeting
     see :class:`Greeting`. ``events`` is where to subscribe: for ipc and inproc a suffix to the
     endpoint that the client used, for tcp a port on the host that the client used.
 
-Publication: two frames, topic and body
-    A topic is ``kind|…|``: ``k|SYMBOL|TIMEFRAME|`` klines, ``t|SYMBOL|`` ticks, ``c|`` clocks and
-    statuses, ``o|`` trade events, ``h|`` heartbeats, ``s|NONCE|`` sync. The bodies begin with the
-    server's start id and, but for sync, a sequence number, which counts from 1 in each topic; of
-    trade events it is the journal's.
+Publication: one frame, the topic with the body behind it
+    A topic ends with a zero byte, so that none is the beginning of another: ``k|SYMBOL|TIMEFRAME``
+    klines, ``t|SYMBOL`` ticks, ``c`` clocks and statuses, ``o`` trade events, ``h`` heartbeats,
+    ``s|NONCE`` sync. The bodies begin with the server's start id and, but for sync, a sequence
+    number, which counts from 1 in each topic; of trade events it is the journal's.
 
     ======= =====================================================================================
     kline   ``[start, seq, datetime, open, high, low, close, volume, open_interest, closed, day]``
@@ -78,13 +78,16 @@ MAX_EVENTS = 2000
 #: Longest topic.
 MAX_TOPIC = 256
 
-CONTROL = b"c|"
-TRADE = b"o|"
-HEARTBEAT = b"h|"
+CONTROL = b"c\0"
+TRADE = b"o\0"
+HEARTBEAT = b"h\0"
+#: How sync topics begin.
 SYNC = b"s|"
 
 _OK, _ERROR = 0, 1
 _CLOCK, _STATUS = 0, 1
+#: Rows that are sent in a single frame.
+_FEW = 1000
 _INT, _FLOAT = np.dtype("<i8"), np.dtype("<f8")
 _VALUES = len(VALUE_COLUMNS)
 
@@ -106,7 +109,7 @@ def pack(body: Any) -> bytes:
         raise InvalidRequest(f"this cannot be sent: {error}") from None
 
 
-def unpack(data: bytes) -> Any:
+def unpack(data: bytes | memoryview) -> Any:
     """The body in ``data``. Raises ProtocolError."""
     try:
         return msgpack.unpackb(data)
@@ -114,7 +117,7 @@ def unpack(data: bytes) -> Any:
         raise ProtocolError(f"not a MessagePack body: {error or type(error).__name__}") from None
 
 
-def _unpack_list(data: bytes, length: int) -> list[Any]:
+def _unpack_list(data: bytes | memoryview, length: int) -> list[Any]:
     body = unpack(data)
     if type(body) is not list or len(body) != length:
         raise ProtocolError(f"not a list of {length}")
@@ -175,7 +178,7 @@ def encode_request(id: int, method: str, timeout_ms: int, args: Sequence[Any]) -
     return body
 
 
-def decode_request(data: bytes) -> Request:
+def decode_request(data: bytes | memoryview) -> Request:
     """The request in ``data``. Raises BadRequest."""
     try:
         body = unpack(data)
@@ -210,7 +213,7 @@ class Reply:
     klines: Klines | None = None
 
 
-def encode_reply(id: int, reply: Reply) -> list[bytes]:
+def encode_reply(id: int, reply: Reply) -> list[bytes | memoryview]:
     """The frames of an answer. Raises InvalidRequest if the result cannot be packed."""
     klines = reply.klines
     if klines is None:
@@ -221,19 +224,20 @@ def encode_reply(id: int, reply: Reply) -> list[bytes]:
     columns += [np.ascontiguousarray(column, _FLOAT) for column in klines.columns()]
     if days is not None:
         columns.append(np.ascontiguousarray(days, _INT))
-    return [pack((id, _OK, reply.result, header)), b"".join(column.data for column in columns)]
+    head = pack((id, _OK, reply.result, header))
+    if len(klines) <= _FEW:
+        return [head, b"".join(column.data for column in columns)]
+    return [head, *(column.data.cast("B") for column in columns)]
 
 
-def encode_error(id: int, error: LiveTraderError) -> list[bytes]:
-    """The frames of an error; classes that the other side cannot know go as their base."""
+def encode_error(id: int, error: LiveTraderError) -> bytes:
+    """The frame of an error; classes that the other side cannot know go as their base."""
     name = next(c.__name__ for c in type(error).__mro__ if c.__name__ in BY_NAME)
-    return [pack((id, _ERROR, name, str(error)))]
+    return pack((id, _ERROR, name, str(error)))
 
 
-def decode_reply(frames: Sequence[bytes]) -> tuple[int, Reply | LiveTraderError]:
+def decode_reply(frames: Sequence[bytes | memoryview]) -> tuple[int, Reply | LiveTraderError]:
     """The id and what was answered. Raises ProtocolError."""
-    if not 1 <= len(frames) <= 2:
-        raise ProtocolError(f"a reply of {len(frames)} frames")
     number, status, result, extra = _unpack_list(frames[0], 4)
     _check(number, int, "id")
     if status == _ERROR:
@@ -243,28 +247,27 @@ def decode_reply(frames: Sequence[bytes]) -> tuple[int, Reply | LiveTraderError]
         raise ProtocolError(f"a reply of status {status!r}")
     if extra is None:
         return number, Reply(result)
-    if len(frames) != 2:
-        raise ProtocolError("klines without their columns")
-    return number, Reply(result, _decode_klines(_check(extra, list, "klines"), frames[1]))
+    return number, Reply(result, _decode_klines(_check(extra, list, "klines"), frames[1:]))
 
 
-def _decode_klines(header: list[Any], data: bytes) -> Klines:
+def _decode_klines(header: list[Any], frames: Sequence[bytes | memoryview]) -> Klines:
     if len(header) != 5:
         raise ProtocolError("klines need 5 fields")
     symbol, timeframe = (_check(text, str, "symbol and timeframe") for text in header[:2])
     rows = _integer(header[2], "rows")
     forming, with_days = (_check(flag, bool, "forming and with_days") for flag in header[3:])
     count = 1 + _VALUES + with_days
-    if rows < 0 or len(data) != rows * count * 8:
-        raise ProtocolError(f"{symbol} {timeframe}: {len(data)} bytes for {rows} klines")
     size = rows * 8
-    columns = [
-        np.frombuffer(data, _FLOAT, rows, size * position) for position in range(1, 1 + _VALUES)
-    ]
-    days = np.frombuffer(data, _INT, rows, size * (count - 1)) if with_days else None
-    return Klines.from_columns(
-        symbol, timeframe, np.frombuffer(data, _INT, rows), columns, days, forming
-    )
+    if rows < 0 or [len(frame) for frame in frames] not in ([size * count], [size] * count):
+        raise ProtocolError(f"{symbol} {timeframe}: the columns are not those of {rows} klines")
+    if len(frames) == 1:
+        places = [(frames[0], size * position) for position in range(count)]
+    else:
+        places = [(frame, 0) for frame in frames]
+    columns = [np.frombuffer(data, _FLOAT, rows, at) for data, at in places[1 : 1 + _VALUES]]
+    days = np.frombuffer(places[-1][0], _INT, rows, places[-1][1]) if with_days else None
+    times = np.frombuffer(places[0][0], _INT, rows)
+    return Klines.from_columns(symbol, timeframe, times, columns, days, forming)
 
 
 # --------------------------------------------------------------------------- greeting
@@ -338,9 +341,9 @@ def _info(fields: Any) -> MarketInfo:
 
 def _topic(kind: str, *parts: str) -> bytes:
     for part in parts:
-        if not part or "|" in part:
+        if not part or "|" in part or "\0" in part:
             raise InvalidRequest(f"{part!r} cannot be part of a topic")
-    topic = "|".join((kind, *parts, "")).encode()
+    topic = "|".join((kind, *parts)).encode() + b"\0"
     if len(topic) > MAX_TOPIC:
         raise InvalidRequest(f"{parts[0]!r} is too long for a topic")
     return topic
@@ -362,6 +365,14 @@ def sync_topic(nonce: str) -> bytes:
 
 
 # --------------------------------------------------------------------------- publications
+
+
+def split_publication(frame: bytes) -> tuple[bytes, bytes]:
+    """Topic and body. Raises ProtocolError."""
+    end = frame.find(b"\0") + 1
+    if not end:
+        raise ProtocolError("a publication without a topic")
+    return frame[:end], frame[end:]
 
 
 def encode_kline(start_id: str, seq: int, kline: Kline) -> bytes:

@@ -35,7 +35,7 @@ from livetrader_core.rpc.endpoints import (
 from livetrader_core.rpc.methods import Methods, Peer
 from livetrader_core.rpc.protocol import BadRequest, Greeting, Reply, Request
 from livetrader_core.rpc.publisher import Publisher
-from livetrader_core.rpc.sockets import LoopSocket, new_loop
+from livetrader_core.rpc.sockets import Frames, LoopSocket, new_loop, receive_frame, receive_frames
 from livetrader_core.service import MarketService
 from livetrader_core.trade import TradeService
 
@@ -100,8 +100,8 @@ class Server:
         self._locks: list[EndpointLock] = []
         self._router: zmq.Socket[Any] | None = None
         self._xpub: zmq.Socket[Any] | None = None
-        self._requests: LoopSocket | None = None
-        self._publications: LoopSocket | None = None
+        self._requests: LoopSocket[Frames] | None = None
+        self._publications: LoopSocket[bytes] | None = None
         self._removers: list[Callable[[], None]] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -192,9 +192,10 @@ class Server:
         return self._router, self._xpub
 
     def _close_sockets(self) -> None:
-        for wrapped in (self._requests, self._publications):
-            if wrapped is not None:
-                wrapped.close()
+        if self._requests is not None:
+            self._requests.close()
+        if self._publications is not None:
+            self._publications.close()
         for socket in (self._router, self._xpub):
             if socket is not None:
                 socket.close(linger=0)
@@ -256,14 +257,14 @@ class Server:
             raise EndpointError("this server is bound to no endpoint: call bind() first")
         self._started_at = time.monotonic()
         # Publications before anything can happen, requests when all is connected.
-        self._publications = LoopSocket(self._xpub, self._on_subscription)
+        self._publications = LoopSocket(self._xpub, receive_frame, self._on_subscription)
         if self._trade is not None:
             # First: its fills come before the klines that caused them.
             self._removers.append(self._trade.add_listener(self._publisher.on_trade))
             await self._trade.connect()
         if self._market is not None:
             await self._start_market(self._market)
-        self._requests = LoopSocket(self._router, self._on_request)
+        self._requests = LoopSocket(self._router, receive_frames, self._on_request)
         self._spawn(self._beat())
 
     async def _start_market(self, market: MarketService) -> None:
@@ -291,8 +292,8 @@ class Server:
 
     # ---- requests
 
-    def _on_request(self, frames: list[bytes]) -> None:
-        peer = self._peer(frames[0])
+    def _on_request(self, frames: Frames) -> None:
+        peer = self._peer(bytes(frames[0]))
         try:
             if len(frames) != 2:
                 raise BadRequest(f"a request of {len(frames) - 1} frames")
@@ -370,18 +371,18 @@ class Server:
 
     def _reply(self, peer: Peer, id: int, reply: Reply) -> None:
         if id:
-            self._send(peer, protocol.encode_reply(id, reply))
+            self._send(peer, *protocol.encode_reply(id, reply))
 
     def _reply_error(self, peer: Peer, id: int, error: LiveTraderError) -> None:
         self._counts["errors"] += 1
         if id:
             self._send(peer, protocol.encode_error(id, error))
 
-    def _send(self, peer: Peer, frames: list[bytes]) -> None:
+    def _send(self, peer: Peer, *frames: bytes | memoryview) -> None:
         if self._requests is None or self._requests.closed:
             return
         try:
-            self._requests.send([peer.identity, *frames])
+            self._requests.send_frames((peer.identity, *frames))
         except zmq.ZMQError:  # the client is gone, or does not read
             self._counts["unsent_replies"] += 1
 
@@ -400,14 +401,13 @@ class Server:
 
     # ---- publications
 
-    def _on_subscription(self, frames: list[bytes]) -> None:
-        frame = frames[0]
+    def _on_subscription(self, frame: bytes) -> None:
         if frame.startswith(b"\x01" + protocol.SYNC):
             self._publisher.sync(frame[1:])
 
     def _publish(self, topic: bytes, body: bytes) -> None:
         if self._publications is not None and not self._publications.closed:
-            self._publications.send((topic, body))
+            self._publications.send(topic + body)
 
     async def _beat(self) -> None:
         while True:

@@ -8,6 +8,7 @@ import secrets
 import time
 from collections import deque
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -32,7 +33,7 @@ from livetrader_core.rpc import calls, protocol
 from livetrader_core.rpc.calls import Joined, State
 from livetrader_core.rpc.client import AsyncClient, client_socket
 from livetrader_core.rpc.endpoints import Endpoint
-from livetrader_core.rpc.sockets import LoopSocket
+from livetrader_core.rpc.sockets import LoopSocket, receive_frame
 from livetrader_core.session import Listener, Session, SessionInfo
 from livetrader_core.timeframe import duration_ms
 
@@ -46,8 +47,6 @@ _MAX_HELD = 200_000
 _AT_ONCE = 16
 _PAUSE, _LONGEST_PAUSE = 0.05, 1.0
 
-Frames = list[bytes]
-
 
 @dataclass
 class _Stream:
@@ -59,7 +58,7 @@ class _Stream:
     #: Done when the server has answered; None from then on.
     joining: asyncio.Future[None] | None
     #: Publications that arrive until then.
-    held: list[Frames] = field(default_factory=list)
+    held: list[bytes] = field(default_factory=list)
     #: The server's run that ``seq`` counts in.
     run: str = ""
     #: Number of the last publication that was taken.
@@ -112,7 +111,7 @@ class RemoteSession(Session):
         self._hwm = hwm
         self._name = secrets.token_hex(8)
         self._client = AsyncClient(timeout)
-        self._events: LoopSocket | None = None
+        self._events: LoopSocket[bytes] | None = None
         self._listener: Listener = _ignore
         self._streams: dict[bytes, _Stream] = {}
         self._control_seq = 0
@@ -124,7 +123,7 @@ class RemoteSession(Session):
         self._heard = 0.0
         #: While held, publications wait for a repair to end.
         self._holding = True
-        self._held: deque[Frames] = deque()
+        self._held: deque[bytes] = deque()
         self._overflowed = False
         self._renew = False
         self._syncs: dict[bytes, asyncio.Future[None]] = {}
@@ -157,9 +156,9 @@ class RemoteSession(Session):
 
     async def close(self) -> None:
         """As :meth:`Session.close`."""
-        if self._open and self._window is not None:
-            self._client.post("unfollow", (self._name,))
-            await asyncio.sleep(0)
+        if self._open and self._window is not None and self._repair is None:
+            with suppress(LiveTraderError):  # if it is not heard, the lease ends it
+                await self._client.call(calls.unfollow(self._name), min(self.timeout, 0.5))
         self._open = False
         tasks = [task for task in (self._repair, self._monitor) if task is not None]
         self._repair = self._monitor = None
@@ -185,7 +184,7 @@ class RemoteSession(Session):
         socket = client_socket(zmq.SUB, self._target.events(greeting.events), self._hwm)
         for topic in self._topics():
             socket.subscribe(topic)
-        self._events = LoopSocket(socket, self._on_publication)
+        self._events = LoopSocket(socket, receive_frame, self._on_publication)
         self._heard = time.monotonic()
 
     def _topics(self) -> Iterator[bytes]:
@@ -209,31 +208,30 @@ class RemoteSession(Session):
 
     # ---- publications
 
-    def _on_publication(self, frames: Frames) -> None:
-        topic = frames[0]
-        if topic.startswith(protocol.SYNC):
-            sync = self._syncs.get(topic)
+    def _on_publication(self, frame: bytes) -> None:
+        if frame.startswith(protocol.SYNC):
+            sync = self._syncs.get(protocol.split_publication(frame)[0])
             if sync is not None and not sync.done():
                 sync.set_result(None)
         elif self._holding:
-            self._hold(frames)
+            self._hold(frame)
         else:
-            self._take(frames)
+            self._take(frame)
 
-    def _hold(self, frames: Frames) -> None:
+    def _hold(self, frame: bytes) -> None:
         self._heard = time.monotonic()
         if len(self._held) >= _MAX_HELD:
             self._held.clear()
             self._overflowed = True
-        self._held.append(frames)
+        self._held.append(frame)
 
-    def _take(self, frames: Frames) -> None:
+    def _take(self, frame: bytes) -> None:
         """Deliver a publication, or begin a repair if one before it is missing."""
         try:
-            topic, body = frames
+            topic, body = protocol.split_publication(frame)
             stream = self._streams.get(topic)
             if stream is not None:
-                self._take_kline(stream, frames)
+                self._take_kline(stream, frame, body)
             elif topic == protocol.CONTROL:
                 self._take_control(body)
             elif topic == protocol.TRADE:
@@ -242,15 +240,15 @@ class RemoteSession(Session):
                 self._take_beat(body)
         except _PublicationLost as loss:
             self._break(str(loss))
-            self._held.append(frames)
-        except (ProtocolError, ValueError) as error:
+            self._held.append(frame)
+        except ProtocolError as error:
             log.warning("%s: a publication cannot be read: %s", self.endpoint, error)
 
-    def _take_kline(self, stream: _Stream, frames: Frames) -> None:
+    def _take_kline(self, stream: _Stream, frame: bytes, body: bytes) -> None:
         if stream.joining is not None:
-            stream.held.append(frames)
+            stream.held.append(frame)
             return
-        run, seq, kline = protocol.decode_kline(stream.symbol, stream.timeframe, frames[1])
+        run, seq, kline = protocol.decode_kline(stream.symbol, stream.timeframe, body)
         self._check_run(run)
         if seq <= stream.seq:
             return
@@ -535,11 +533,11 @@ class RemoteSession(Session):
         """Go on with what was published while ``stream`` was joining."""
         stream.joining = None
         waiting, stream.held = stream.held, []
-        for frames in waiting:
+        for frame in waiting:
             if self._holding:
-                self._hold(frames)
+                self._hold(frame)
             else:
-                self._take(frames)
+                self._take(frame)
 
     def _leave(self, stream: _Stream) -> None:
         if self._streams.get(stream.topic) is stream:

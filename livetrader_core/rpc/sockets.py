@@ -5,20 +5,47 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import zmq
 
 log = logging.getLogger(__name__)
 
+Message = TypeVar("Message")
+#: The frames of a message; long ones are not copied.
+Frames = list[bytes | memoryview]
+
 #: Messages taken in one go before others in the loop have their turn.
 _BATCH = 500
+_LONG = 65_536
 
-Frames = list[bytes]
+# As plain integers: the flags of pyzmq are enums, whose arithmetic costs more than a send.
+_NOBLOCK = int(zmq.NOBLOCK)
+_SNDMORE = int(zmq.NOBLOCK) | int(zmq.SNDMORE)
+_POLLIN = int(zmq.POLLIN)
 
 
-class LoopSocket:
-    """Calls ``on_message`` with the frames of each message that arrives; sends without blocking.
+def receive_frames(socket: zmq.Socket[Any], flags: int = _NOBLOCK) -> Frames:
+    """The frames of one message. Raises zmq.Again if there is none."""
+    frame = socket.recv(flags, copy=False)
+    frames: Frames = [_content(frame)]
+    while frame.more:
+        frame = socket.recv(_NOBLOCK, copy=False)
+        frames.append(_content(frame))
+    return frames
+
+
+def receive_frame(socket: zmq.Socket[Any]) -> bytes:
+    """One frame; for sockets where every frame stands for itself. Raises zmq.Again."""
+    return socket.recv(_NOBLOCK)
+
+
+def _content(frame: zmq.Frame) -> bytes | memoryview:
+    return frame.bytes if len(frame) < _LONG else frame.buffer
+
+
+class LoopSocket(Generic[Message]):
+    """Calls ``on_message`` with each message that ``receive`` takes; sends without blocking.
 
     Must be made and used inside one running event loop. ZeroMQ's file descriptor tells of changes
     once: after each wake everything is read, and after each send it is looked at again.
@@ -28,10 +55,12 @@ class LoopSocket:
     def __init__(
         self,
         socket: zmq.Socket[Any],
-        on_message: Callable[[Frames], None],
+        receive: Callable[[zmq.Socket[Any]], Message],
+        on_message: Callable[[Message], None],
         on_wake: Callable[[], None] | None = None,
     ) -> None:
         self.socket = socket
+        self._receive = receive
         self._on_message = on_message
         self._on_wake = on_wake
         self._loop = asyncio.get_running_loop()
@@ -41,32 +70,37 @@ class LoopSocket:
         self._loop.add_reader(self._fd, self._wake)
         self._schedule()  # what came before the reader was there gives no sign
 
-    def send(self, frames: Sequence[bytes]) -> None:
-        """Send a message. Raises zmq.Again if it cannot be taken now, zmq.ZMQError otherwise."""
-        socket = self.socket
-        last = len(frames) - 1
+    def send(self, frame: bytes) -> None:
+        """Send a message of one frame. Raises zmq.Again if it cannot be taken now, zmq.ZMQError."""
         try:
-            for position, frame in enumerate(frames):
-                flags = zmq.NOBLOCK if position == last else zmq.NOBLOCK | zmq.SNDMORE
-                socket.send(frame, flags)
+            self.socket.send(frame, _NOBLOCK)
+        finally:
+            self._schedule()
+
+    def send_frames(self, frames: Sequence[bytes | memoryview]) -> None:
+        """Send a message of several frames. Raises as :meth:`send`, having sent nothing then."""
+        send, last = self.socket.send, len(frames) - 1
+        try:
+            for frame in frames[:last]:
+                send(frame, _SNDMORE)
+            send(frames[last], _NOBLOCK)
         finally:
             self._schedule()
 
     def drain(self) -> None:
         """Take what has arrived, as far as one turn goes."""
-        if self.closed:
-            return
-        recv, get = self.socket.recv, self.socket.getsockopt
+        receive, socket, on_message = self._receive, self.socket, self._on_message
         for _ in range(_BATCH):
-            try:
-                frames = [recv(zmq.NOBLOCK)]
-                while get(zmq.RCVMORE):
-                    frames.append(recv(zmq.NOBLOCK))
-            except zmq.Again:
-                return
-            self._handle(frames)
             if self.closed:
                 return
+            try:
+                message = receive(socket)
+            except zmq.Again:
+                return
+            try:
+                on_message(message)
+            except Exception:  # whatever came, the next message must be heard
+                log.exception("a message could not be handled")
         self._schedule()
 
     def close(self) -> None:
@@ -76,12 +110,6 @@ class LoopSocket:
         self.closed = True
         self._loop.remove_reader(self._fd)
         self.socket.close(linger=0)
-
-    def _handle(self, frames: Frames) -> None:
-        try:
-            self._on_message(frames)
-        except Exception:  # whatever came, the next message must be heard
-            log.exception("a message could not be handled")
 
     def _wake(self) -> None:
         self.drain()
@@ -95,7 +123,7 @@ class LoopSocket:
 
     def _turn(self) -> None:
         self._scheduled = False
-        if not self.closed and int(self.socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
+        if not self.closed and int(self.socket.getsockopt(zmq.EVENTS)) & _POLLIN:
             self.drain()
 
 
