@@ -66,7 +66,7 @@ class Session(ABC):
         """Connect and deliver events to ``listener`` (called in this loop; it must not block).
 
         ``trade_from``: trade events after this number are delivered too, earlier ones replayed
-        from the journal; None: no trade events.
+        from the journal; -1: only those that happen from now on; None: no trade events.
         """
 
     @abstractmethod
@@ -83,6 +83,9 @@ class Session(ABC):
     ) -> Klines:
         """Closed klines so far, as :meth:`get_kline_histories` gives them; each later one follows
         as an event, without a hole between. ``limit=0``: no history, only what follows.
+
+        Of a stream that is subscribed already this is history only: its events go on, and the
+        latest klines may be in both. A replay is begun before its history is asked for.
         """
 
     @abstractmethod

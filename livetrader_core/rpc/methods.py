@@ -29,6 +29,8 @@ class Peer:
     """What the server knows of one client connection."""
 
     identity: bytes
+    #: When it was last heard (monotonic seconds).
+    heard: float = 0.0
     in_flight: int = 0
     streams: set[tuple[str, str]] = field(default_factory=set)
 
@@ -80,6 +82,7 @@ class Methods:
         self._tell_status = status
         self._max_subscriptions = max_subscriptions
         self._table: dict[str, tuple[Callable[..., Answer], tuple[Param, ...]]] = {
+            "ping": (self._ping, ()),
             "status": (self._status, ()),
             "state": (self._state, ()),
             "get_kline_histories": (
@@ -140,6 +143,10 @@ class Methods:
         params = (_param("protocol", int), _param("version", str), _param("scheme", str))
         _check_args("hello", params, args)
         return self._greet(args[2])
+
+    def _ping(self, peer: Peer) -> Reply:
+        """Only to be heard."""
+        return Reply()
 
     def _status(self, peer: Peer) -> Reply:
         return Reply(self._tell_status())

@@ -43,6 +43,10 @@ log = logging.getLogger(__name__)
 
 #: Connections the server remembers; the longest silent one is forgotten first.
 _MAX_PEERS = 4096
+#: Seconds of silence after which a client is forgotten.
+_SILENCE = 60.0
+#: Replies that wait for a client that does not read.
+_MAX_UNREAD = 1000
 
 #: Methods that may have done something when their time is over.
 _MAY_HAVE_HAPPENED = ("create_order", "modify_order")
@@ -184,11 +188,12 @@ class Server:
             ):
                 socket.set(zmq.MAXMSGSIZE, largest)
                 socket.set(zmq.IPV6, 1)
-                socket.set(zmq.SNDHWM, self._hwm)
                 socket.set(zmq.HEARTBEAT_IVL, 5_000)
                 socket.set(zmq.HEARTBEAT_TIMEOUT, 15_000)
             # A reply to a client that is gone, or that does not read, fails here and is counted.
             self._router.set(zmq.ROUTER_MANDATORY, 1)
+            self._router.set(zmq.SNDHWM, _MAX_UNREAD)
+            self._xpub.set(zmq.SNDHWM, self._hwm)
         return self._router, self._xpub
 
     def _close_sockets(self) -> None:
@@ -326,7 +331,16 @@ class Server:
                 self._peers.popitem(last=False)
         else:
             self._peers.move_to_end(identity)
+        peer.heard = time.monotonic()
         return peer
+
+    def _forget_silent(self) -> None:
+        oldest = time.monotonic() - _SILENCE
+        while self._peers:
+            peer = next(iter(self._peers.values()))
+            if peer.heard > oldest or peer.in_flight:
+                return
+            del self._peers[peer.identity]
 
     def _answer_later(self, peer: Peer, request: Request, answer: Awaitable[Reply]) -> None:
         peer.in_flight += 1
@@ -412,6 +426,7 @@ class Server:
     async def _beat(self) -> None:
         while True:
             self._publisher.beat(self._trade_seq(), self._clocks())
+            self._forget_silent()
             await asyncio.sleep(self.heartbeat)
 
     def _clocks(self) -> dict[str, int]:

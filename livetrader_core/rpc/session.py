@@ -120,6 +120,7 @@ class RemoteSession(Session):
         #: Number of the last trade event that was delivered; None: they are not wanted.
         self._trade_seq: int | None = None
         self._heartbeat = 1.0
+        self._at_once = 1
         self._heard = 0.0
         #: While held, publications wait for a repair to end.
         self._holding = True
@@ -181,6 +182,7 @@ class RemoteSession(Session):
             self._statuses.clear()
         self.info = SessionInfo(greeting.start_id, greeting.version, greeting.markets)
         self._heartbeat = greeting.heartbeat
+        self._at_once = max(1, min(_AT_ONCE, greeting.max_in_flight // 2))
         socket = client_socket(zmq.SUB, self._target.events(greeting.events), self._hwm)
         for topic in self._topics():
             socket.subscribe(topic)
@@ -362,7 +364,8 @@ class RemoteSession(Session):
             try:
                 caught_up = await self._repair_once()
             except LiveTraderError as error:
-                log.info("%s: not repaired yet: %s", self.endpoint, error)
+                level = logging.INFO if error.retry else logging.WARNING
+                log.log(level, "%s: not repaired yet: %s", self.endpoint, error)
             except Exception:
                 log.exception("%s: the repair failed", self.endpoint)
             else:
@@ -393,8 +396,8 @@ class RemoteSession(Session):
         state = await self._client.call(calls.state())
         streams = [stream for stream in self._streams.values() if stream.joining is None]
         joined: list[tuple[_Stream, Joined]] = []
-        for position in range(0, len(streams), _AT_ONCE):
-            some = streams[position : position + _AT_ONCE]
+        for position in range(0, len(streams), self._at_once):
+            some = streams[position : position + self._at_once]
             answers = await asyncio.gather(*(self._resume(stream) for stream in some))
             joined += zip(some, answers, strict=True)
         trades = await self._missed_trades(state.trade_seq)
@@ -468,7 +471,7 @@ class RemoteSession(Session):
                 self._tell_control(status)
 
     async def _watch_line(self) -> None:
-        """Notice a line that fell silent, and remind a paced stream that we are here."""
+        """Notice a line that fell silent, and remind the server that we are here."""
         while True:
             await asyncio.sleep(self._heartbeat / 2)
             if self._repair is not None or self._events is None:
@@ -478,8 +481,10 @@ class RemoteSession(Session):
             if time.monotonic() - self._heard > _MISSED_BEATS * self._heartbeat:
                 self._renew = True
                 self._break(f"no heartbeat for {_MISSED_BEATS} beats")
-            else:
+            elif self._window is not None:
                 self._send_ack()
+            else:
+                self._client.post("ping", ())
 
     # ---- market data
 
