@@ -136,6 +136,7 @@ class LiveTraderStore:
         try:
             if mode != "backtest":
                 self._check_mode(symbols, mode)
+                self._check_begun(symbols, start)
                 if start is not None:
                     self.begin_replay(start, moment_ms(todate))
             datas = [
@@ -388,6 +389,14 @@ class LiveTraderStore:
                     f"{symbol}: mode={mode!r} was asked for, but this server's trading of it is "
                     f"{trade}"
                 )
+
+    def _check_begun(self, symbols: Sequence[str], live_from: int | None) -> None:
+        waiting = [symbol for symbol in symbols if not self.market(symbol).begun]
+        if waiting and live_from is None:
+            raise ConfigError(
+                f"{waiting[0]}: this market is a recording that has not begun; say where it goes "
+                "live with live_from=…, or start its server with start = …"
+            )
 
     # ---- replays
 

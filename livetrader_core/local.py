@@ -48,6 +48,7 @@ def describe_markets(
             delay_ms=adapter.delay_ms if adapter else 0,
             trade=None if venue is None else ("paper" if venue.paper else "live"),
             fill_on=getattr(venue, "fill_on", ""),
+            begun=adapter.begun if adapter else True,
         )
     return infos
 

@@ -32,7 +32,8 @@ class MarketInfo:
 
     ``trade`` is None where it cannot be traded, else whether it is ``"paper"`` or ``"live"``.
     ``clocked`` and ``paced`` are those of :class:`~livetrader_core.market.base.MarketBase`;
-    ``fill_on`` is "bar" where simulated fills happen on closed klines, "" otherwise.
+    ``fill_on`` is "bar" where simulated fills happen on closed klines, "" otherwise. ``begun`` is
+    False for a recording that waits for :meth:`Session.begin_replay`: nothing live comes till then.
     """
 
     clocked: bool = False
@@ -40,6 +41,7 @@ class MarketInfo:
     delay_ms: int = 0
     trade: str | None = None
     fill_on: str = ""
+    begun: bool = True
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,8 @@ class MarketBase(ABC):
     clocked: bool = False
     #: Whether the stream waits for its consumers (a replay as fast as it is read).
     paced: bool = False
+    #: Whether its time runs; False for a recording that waits to be begun.
+    begun: bool = True
     #: How late the venue's klines come by design, in milliseconds.
     delay_ms: int = 0
 

@@ -133,6 +133,11 @@ class ReplayMarket(MarketBase):
                 raise InvalidRequest(f"{name} must be UTC milliseconds, not {value!r}")
         self._playback.begin(start, end)
 
+    @property
+    def begun(self) -> bool:  # type: ignore[override]
+        """Whether the replay has a clock; until then it is an archive."""
+        return self._playback.begun
+
     def now(self) -> int:
         """The replay's clock once it has begun (UTC ms), before that the computer's."""
         return self._playback.now() if self._playback.begun else super().now()

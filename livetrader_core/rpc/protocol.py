@@ -320,19 +320,20 @@ class Greeting:
 
 
 def _info_fields(info: MarketInfo) -> list[Any]:
-    return [info.clocked, info.paced, info.delay_ms, info.trade, info.fill_on]
+    return [info.clocked, info.paced, info.delay_ms, info.trade, info.fill_on, info.begun]
 
 
 def _info(fields: Any) -> MarketInfo:
-    if type(fields) is not list or len(fields) != 5:
-        raise ProtocolError("a market has 5 fields")
-    clocked, paced, delay_ms, trade, fill_on = fields
+    if type(fields) is not list or len(fields) != 6:
+        raise ProtocolError("a market has 6 fields")
+    clocked, paced, delay_ms, trade, fill_on, begun = fields
     return MarketInfo(
         clocked=_check(clocked, bool, "clocked"),
         paced=_check(paced, bool, "paced"),
         delay_ms=_integer(delay_ms, "delay_ms"),
         trade=None if trade is None else _check(trade, str, "trade"),
         fill_on=_check(fill_on, str, "fill_on"),
+        begun=_check(begun, bool, "begun"),
     )
 
 

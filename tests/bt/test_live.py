@@ -224,6 +224,7 @@ def test_runstop_ends_the_wait_at_once() -> None:
         ({"mode": "dream"}, ConfigError, "mode 'dream'"),
         ({"mode": "live"}, ConfigError, "FOREX.EURUSD: mode='live'"),
         ({"timeframe": "7m"}, Exception, "7m"),
+        ({"live_from": None}, ConfigError, "has not begun.*live_from"),
         ({"live_from": "someday"}, ConfigError, "someday"),
         ({"timeframe": ["1m", "5m"]}, ConfigError, "1 symbols but 2 timeframes"),
         ({"stamp": "middle"}, ConfigError, "middle"),
@@ -234,7 +235,7 @@ def test_wrong_settings_are_named(
     changes: dict[str, Any], error: type[Exception], message: str
 ) -> None:
     store = LiveTraderStore(service=services(), rates=RATES)
-    arguments = {"symbols": ["FOREX.EURUSD"], "mode": "paper", **changes}
+    arguments = {"symbols": ["FOREX.EURUSD"], "mode": "paper", "live_from": START, **changes}
     symbols, mode = arguments.pop("symbols"), arguments.pop("mode")
     try:
         with pytest.raises(error, match=message):
