@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from livetrader_bt.store import LiveTraderStore
 
 STAMPS = ("close", "open")
+#: Up to so many bars a backtest goes bar by bar, which costs little then.
+FEW_BARS = 1000
 
 
 class LiveTraderData(bt.DataBase):
@@ -127,6 +129,11 @@ class LiveTraderData(bt.DataBase):
         )
         self._store.add_channel(self._channel)
         self.put_notification(self.CONNECTED)
+        if not self._channel.market.begun:
+            self._store.put_notification(
+                f"{self.symbol}: this market is a recording that has not begun; "
+                "nothing live comes before it does"
+            )
         self._subscribe(self._channel)
 
     def _subscribe(self, channel: Channel) -> None:
@@ -230,6 +237,9 @@ class LiveTraderData(bt.DataBase):
             line.extension = 0
         self._next_history = len(history)
         self.home()
+        if len(self.lines.datetime.array) < FEW_BARS:
+            # Run at once, an indicator fails on fewer bars than its period.
+            self._env._disable_runonce()
 
     def _load(self) -> bool | None:
         if self._next_history < len(self._history):

@@ -122,6 +122,11 @@ class Hub:
             self._channels.append(channel)
             self._by_key.setdefault(channel.key, []).append(channel)
 
+    @property
+    def channels(self) -> tuple[Channel, ...]:
+        """Who takes part."""
+        return tuple(self._channels)
+
     def clear(self) -> None:
         """Forget everything of the last run."""
         with self._changed:

@@ -46,8 +46,9 @@ class LiveTraderStore:
     this process instead. ``rates`` say what one unit of each currency is worth in ``base``.
 
     ``align_timeout`` is how many seconds the klines of one moment wait for those of other feeds
-    whose venue does not tell its clock; 0 delivers each as it comes. ``timeout`` bounds every
-    request, in seconds.
+    whose venue does not tell its clock; 0 delivers each as it comes. Feeds whose venues differ by
+    more than that in how late they quote are refused together, unless ``mix_delays``. ``timeout``
+    bounds every request, in seconds.
     """
 
     def __init__(
@@ -58,12 +59,14 @@ class LiveTraderStore:
         base: str = "USD",
         rates: Mapping[str, float] | None = None,
         align_timeout: float = 1.0,
+        mix_delays: bool = False,
         timeout: float = 10.0,
     ) -> None:
         if (endpoint is None) == (service is None):
             raise ConfigError("LiveTraderStore needs either an endpoint or service=…")
         self.endpoint = endpoint
         self.timeout = timeout
+        self.mix_delays = mix_delays
         self.rates = Rates(base, dict(rates or {}))
         self.hub = Hub(align_timeout)
         self._service = service
@@ -466,8 +469,26 @@ class LiveTraderStore:
         cerebro.runstop = runstop_now
 
     def add_channel(self, channel: Channel) -> None:
-        """Have the events of ``channel`` collected."""
+        """Have the events of ``channel`` collected.
+
+        Raises ConfigError if its venue's klines come so much later than another's that the two
+        could never be aligned.
+        """
+        self._check_delays(channel)
         self.hub.add(channel)
+
+    def _check_delays(self, channel: Channel) -> None:
+        if self.mix_delays or not self.hub.align_timeout:
+            return
+        for other in self.hub.channels:
+            apart = abs(other.market.delay_ms - channel.market.delay_ms)
+            if apart > self.hub.align_timeout * 1000:
+                raise ConfigError(
+                    f"{channel.contract.symbol} comes {channel.market.delay_ms / 1000:g} s late and "
+                    f"{other.contract.symbol} {other.market.delay_ms / 1000:g} s: bars of one moment "
+                    f"would not meet within align_timeout={self.hub.align_timeout:g}; pass "
+                    "mix_delays=True to trade them together all the same"
+                )
 
     def stop(self) -> None:
         """Called by Cerebro at its end, more than once."""

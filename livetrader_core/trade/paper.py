@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import math
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from livetrader_core.errors import ConfigError, InvalidRequest, NotConnected, OrderRejected
@@ -59,6 +59,7 @@ class PaperTrade(TradeBase):
     ``slippage_fixed`` (in price) moves fills against the order; fills at an open only with
     ``slippage_open``. ``volume_limit`` is the fraction of a kline's volume that one order may take
     (0: all it wants). ``check_margin`` refuses what the account cannot pay. ``fill_on`` is "bar".
+    ``markets`` limits it to some MARKETs, where others are traded elsewhere.
 
     An order is tried on each kline of its symbol and timeframe that opens at or after its
     ``as_of`` (0: the venue's clock when it arrived) and is given after it arrived. On a clocked
@@ -80,6 +81,7 @@ class PaperTrade(TradeBase):
         volume_limit: float = 0.0,
         fill_on: str = "bar",
         slippage_open: bool = False,
+        markets: Sequence[str] | None = None,
     ) -> None:
         if fill_on != "bar":
             raise ConfigError(f"fill_on: {fill_on!r} is not known; PaperTrade fills on 'bar' only")
@@ -89,6 +91,7 @@ class PaperTrade(TradeBase):
             ("volume_limit", volume_limit),
         ):
             _check_setting(name, value)
+        self._only = None if markets is None else tuple(markets)
         self._own_service = isinstance(market, MarketBase)
         self.service = MarketService(market) if isinstance(market, MarketBase) else market
         self.fill_on = fill_on
@@ -111,8 +114,9 @@ class PaperTrade(TradeBase):
 
     @property
     def markets(self) -> tuple[str, ...]:  # type: ignore[override]
-        """Every MARKET of the market service, some of which may be known only when it connects."""
-        return tuple(code for market in self.service.markets for code in market.markets)
+        """What it trades; some MARKETs may be known only when the market service connects."""
+        served = tuple(code for market in self.service.markets for code in market.markets)
+        return served if self._only is None else tuple(c for c in served if c in self._only)
 
     # ---- life
 

@@ -199,6 +199,34 @@ def test_a_strategy_that_raises_leaves_nothing_behind() -> None:
     assert "livetrader-store" not in {thread.name for thread in threading.enumerate()}
 
 
+@pytest.mark.parametrize("mix_delays", [False, True])
+def test_feeds_that_could_never_meet_are_refused_together(mix_delays: bool) -> None:
+    source = GeneratedSource(["FOREX.EURUSD"], seed=3, start="2020-11-01", days=5)
+    late = ReplayMarket(GeneratedSource(["US.BABA"], seed=3, start="2020-11-01", days=5))
+    late.delay_ms = 15 * MINUTE_MS
+    market = MarketService([ReplayMarket(source), late])
+    trade = TradeService(PaperTrade(market, cash={"USD": 1e6}))
+    store = LiveTraderStore(service=(market, trade), rates=RATES, mix_delays=mix_delays)
+    if mix_delays:
+        assert run(store, ["FOREX.EURUSD", "US.BABA"]).moments
+        return
+    with pytest.raises(ConfigError, match=r"US\.BABA comes 900 s late and FOREX\.EURUSD 0 s"):
+        run(store, ["FOREX.EURUSD", "US.BABA"])
+
+
+def test_fewer_bars_than_an_indicator_needs_are_no_error() -> None:
+    class Slow(bt.Strategy):
+        def __init__(self) -> None:
+            self.average = bt.ind.SMA(self.data, period=100)
+
+    store = LiveTraderStore(service=services(), rates=RATES)
+    cerebro = bt.Cerebro(stdstats=False)
+    store.setup(cerebro, ["FOREX.EURUSD"], fromdate=START, todate=START + 10 * MINUTE_MS)
+    cerebro.addstrategy(Slow)
+    (ran,) = cerebro.run()
+    assert 5 < len(ran.data) <= 11
+
+
 def test_runstop_ends_the_wait_at_once() -> None:
     market, trade = services(speed=1.0)
     store = LiveTraderStore(service=(market, trade), rates=RATES)

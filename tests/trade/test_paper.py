@@ -412,3 +412,10 @@ def test_market_that_learns_late_what_it_serves_is_traded() -> None:
         await markets.stop()
 
     asyncio.run(main())
+
+
+def test_it_can_be_limited_to_some_markets() -> None:
+    market = ScriptedMarket([contract("US.A"), contract("FX.B")])
+    paper = PaperTrade(MarketService(market), markets=["US"])
+    assert paper.markets == ("US",)
+    assert PaperTrade(MarketService(market)).markets == ("FX", "US")
