@@ -483,11 +483,12 @@ class LiveTraderStore:
         for other in self.hub.channels:
             apart = abs(other.market.delay_ms - channel.market.delay_ms)
             if apart > self.hub.align_timeout * 1000:
+                here, there = channel.contract.symbol, other.contract.symbol
                 raise ConfigError(
-                    f"{channel.contract.symbol} comes {channel.market.delay_ms / 1000:g} s late and "
-                    f"{other.contract.symbol} {other.market.delay_ms / 1000:g} s: bars of one moment "
-                    f"would not meet within align_timeout={self.hub.align_timeout:g}; pass "
-                    "mix_delays=True to trade them together all the same"
+                    f"{here} comes {channel.market.delay_ms / 1000:g} s late and {there} "
+                    f"{other.market.delay_ms / 1000:g} s: bars of one moment would not meet within "
+                    f"align_timeout={self.hub.align_timeout:g}; pass mix_delays=True to trade them "
+                    "together all the same"
                 )
 
     def stop(self) -> None:
