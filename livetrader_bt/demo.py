@@ -119,14 +119,12 @@ def _introduce(
     console.print("[bold]livetrader demo[/]: one strategy, three markets, two modes")
     console.print(f"strategy   {strategy.name}, unchanged in both modes")
     console.print(f"klines     one minute, {source}: {', '.join(SYMBOLS)}")
-    console.print(
-        f"time       warm-up from {window.warm_up_from}, "
-        f"live from {window.live_from} to {window.until} (UTC)"
-    )
+    console.print(f"warm-up    from {window.warm_up_from} UTC: orders are refused in both runs")
+    console.print(f"live       from {window.live_from} to {window.until} UTC, both start flat")
     if data:
         console.print(
-            f"[yellow]shifted[/]    SHFE.cu2002 was recorded in November 2019; its times are moved "
-            f"by {SHIFT_WEEKS} weeks so that the three markets share their days"
+            f"[yellow]shifted[/]    SHFE.cu2002 was recorded a year before; its times are moved by\n"
+            f"           {SHIFT_WEEKS} weeks so that the three markets share their days"
         )
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -152,20 +153,22 @@ def _symbol_row(label: str, mode: str, stats: SymbolStats | None, fills: int) ->
 def _fills_table(
     first: RunSummary, second: RunSummary, comparison: FillComparison, rows: int
 ) -> Table:
+    # Narrow enough for a terminal of 80 columns.
     table = Table(
         title="Fills side by side (bar: the close of the bar, UTC)",
         title_justify="left",
         title_style="bold",
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
     )
-    table.add_column("#", justify="right", style="dim")
-    table.add_column("symbol", no_wrap=True)
-    for mode in (first.mode, second.mode):
-        table.add_column(mode, no_wrap=True)
-        table.add_column("bar", no_wrap=True)
+    table.add_column("#", justify="right", style="dim", no_wrap=True, min_width=3)
+    for heading in ("symbol", "bar", first.mode, second.mode):
+        table.add_column(heading, no_wrap=True)
     table.add_column("", justify="center")
     for entry in _folded(comparison.pairs, rows):
         if isinstance(entry, int):
-            table.add_row("…", f"{entry} equal fills", "", "", "", "", _mark(True), style="dim")
+            table.add_row("…", f"{entry} equal fills", "", "", "", _mark(True), style="dim")
         else:
             number, pair = entry
             table.add_row(str(number), *_pair_cells(pair))
@@ -193,14 +196,17 @@ def _folded(pairs: Sequence[FillPair], rows: int) -> Iterator[_Row | int]:
 
 def _pair_cells(pair: FillPair) -> list[str | Text]:
     either = pair.first or pair.second
-    cells: list[str | Text] = [either.symbol if either else ""]
+    bar = either.bar if either else 0
+    cells: list[str | Text] = [either.symbol if either else "", _moment(bar)[5:]]
     for fill in (pair.first, pair.second):
         if fill is None:
-            cells += [Text("no such fill", style="red"), ""]
+            cells.append(Text("no such fill", style="red"))
             continue
         trade = Text(f"{fill.side:4}", style="green" if fill.side == "buy" else "magenta")
         trade.append(f" {fill.quantity:,g} @ {fill.price:,.10g}", style="default")
-        cells += [trade, _moment(fill.bar)]
+        if fill.bar != bar:
+            trade.append(f" at {_moment(fill.bar)[5:]}", style="red")
+        cells.append(trade)
     return [*cells, _mark(pair.equal)]
 
 

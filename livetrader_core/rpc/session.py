@@ -157,19 +157,20 @@ class RemoteSession(Session):
 
     async def close(self) -> None:
         """As :meth:`Session.close`."""
-        if self._open and self._window is not None and self._repair is None:
-            with suppress(LiveTraderError):  # if it is not heard, the lease ends it
-                await self._client.call(calls.unfollow(self._name), min(self.timeout, 0.5))
+        following = self._open and self._window is not None and self._repair is None
         self._open = False
+        self._window = None  # no acknowledgement may follow the farewell
         tasks = [task for task in (self._repair, self._monitor) if task is not None]
         self._repair = self._monitor = None
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        if following:
+            with suppress(LiveTraderError):  # if it is not heard, the lease ends it
+                await self._client.call(calls.unfollow(self._name), min(self.timeout, 0.5))
         await self._disconnect()
         self._streams.clear()
         self._held.clear()
-        self._window = None
 
     async def _connect(self) -> None:
         """New sockets and a greeting; everything wanted is subscribed anew."""

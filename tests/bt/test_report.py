@@ -147,7 +147,7 @@ def test_the_report_of_equal_runs() -> None:
     assert "2020-11-03 00:00 to 2020-11-03 09:59 UTC" in text
     assert text.count("+1,234.50") == 2
     assert text.count("buy  100 @ 284.5 ") == 2
-    assert "2020-11-03 00:04" in text
+    assert "11-03 00:04" in text
     assert "IDENTICAL: 10 fills of backtest and paper agree, order by order" in text
     assert "≠" not in text
 
@@ -158,6 +158,20 @@ def test_the_report_of_different_runs_names_the_first_difference() -> None:
     assert "DIFFERENT: 2 of 10 fills differ; the first is #5: price 284.5 and 1.5" in text
     assert "no such fill" in text
     assert text.count("≠") == 2
+
+
+def test_a_fill_on_another_bar_says_which() -> None:
+    other = [replace(FILLS[0], bar=FILLS[0].bar + MINUTE), *FILLS[1:]]
+    text = printed(run("backtest", FILLS), run("paper", other))
+    assert text.count("at 11-03 ") == 1
+    assert text.count("≠") == 1
+
+
+def test_the_fills_fit_in_eighty_columns() -> None:
+    many = [replace(fill(minute), symbol="FOREX.EURUSD") for minute in range(100)]
+    console = Console(width=80, file=io.StringIO(), record=True)
+    print_report(run("backtest", many), run("paper", many), console=console)
+    assert "…" not in console.export_text().replace("  …  ", "")
 
 
 def test_a_run_without_fills_is_no_proof() -> None:

@@ -159,6 +159,34 @@ def test_a_server_that_does_not_answer_is_a_timeout_and_orders_are_unknown(mute:
     run(main)
 
 
+def test_a_late_reply_is_not_taken_for_the_next_ones() -> None:
+    def answer(router: zmq.Socket[bytes]) -> None:
+        requests = []
+        while len(requests) < 4:
+            identity, body = router.recv_multipart()
+            requests.append(protocol.decode_request(body))
+            if len(requests) in (2, 3):
+                continue  # given up before they are answered
+            for request in [requests[0]] if len(requests) == 1 else requests[1:]:
+                greeting = protocol.Greeting(1, "x", "run", ".events", 1.0, 8, {}).to_dict()
+                result = greeting if request.method == "hello" else [str(request.id)]
+                reply = protocol.encode_reply(request.id, protocol.Reply(result))
+                router.send_multipart([identity, *reply])
+
+    with zmq.Context.instance().socket(zmq.ROUTER) as router, Client() as client:
+        router.bind("inproc://late-reply")
+        thread = threading.Thread(target=answer, args=(router,))
+        thread.start()
+        client.connect("inproc://late-reply")
+        client.timeout = 0.05
+        for _ in range(2):
+            with pytest.raises(RequestTimeout):
+                client.list_symbols()
+        client.timeout = 5.0
+        assert client.list_symbols() == ["4"]
+        thread.join()
+
+
 def test_waiting_for_other_threads_counts_into_the_timeout(mute: str) -> None:
     with Client(timeout=0.3) as client:
         client.connect(mute)

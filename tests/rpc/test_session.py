@@ -25,6 +25,7 @@ from livetrader_core.trade import TradeService
 from tests.rpc.wiring import ipc_endpoint, joined, opened, run, served, until
 from tests.support.line import NEAR, Line
 from tests.support.scripted_market import START
+from tests.support.serving import serving
 from tests.support.ticking_market import MINUTE, TickingMarket, tick_kline
 from tests.trade.scripted_venue import ScriptedVenue, order
 
@@ -95,7 +96,11 @@ def test_history_and_stream_join_without_a_hole(lag: int, limit: int | None) -> 
                 await close(count)
 
             market.close_one = slowly  # type: ignore[method-assign]
-        async with served(MarketService(market)) as (_, endpoint):
+        with ipc_endpoint() as path:
+            await join_again_and_again(market, path)
+
+    async def join_again_and_again(market: TickingMarket, path: str) -> None:
+        async with served(MarketService(market), endpoint=path) as (_, endpoint):
             async with opened(endpoint) as (session, events):
                 await session.subscribe("US.A", limit=0)
                 await until(lambda: len(numbers(events)) > lag)
@@ -346,6 +351,23 @@ def test_a_silent_line_is_told_within_three_beats_and_repaired() -> None:
                 assert trade_numbers(events) == list(range(1, trade.seq + 1))
 
     run(main)
+
+
+def test_a_loop_that_was_busy_takes_no_line_for_dead() -> None:
+    def make() -> tuple[object, ...]:
+        return (MarketService(TickingMarket(interval=0.005)),)
+
+    async def main(endpoint: str) -> None:
+        async with opened(endpoint) as (session, events):
+            await session.subscribe("US.A", limit=0)
+            for _ in range(4):
+                time.sleep(6 * BEAT)  # noqa: ASYNC251
+                await asyncio.sleep(BEAT)
+            assert states(events) == []
+            assert session.breaks == 0
+
+    with serving(make, heartbeat=BEAT) as endpoint:
+        run(lambda: main(endpoint))
 
 
 def test_requests_while_the_line_is_down_end_within_their_timeout() -> None:
