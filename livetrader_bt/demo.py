@@ -123,8 +123,8 @@ def _introduce(
     console.print(f"live       from {window.live_from} to {window.until} UTC, both start flat")
     if data:
         console.print(
-            f"[yellow]shifted[/]    SHFE.cu2002 was recorded a year before; its times are moved by\n"
-            f"           {SHIFT_WEEKS} weeks so that the three markets share their days"
+            "[yellow]shifted[/]    SHFE.cu2002 was recorded a year before; its times are moved\n"
+            f"           by {SHIFT_WEEKS} weeks so that the three markets share their days"
         )
 
 

@@ -219,8 +219,8 @@ class Playback:
         """Set the clock to ``start``. Raises InvalidRequest if it was set before."""
         if self._phase is not _Phase.ARCHIVE:
             raise InvalidRequest(
-                f"the replay is {self._phase.value} already; restart its server, or reconnect its market, to "
-                "begin anew"
+                f"the replay is {self._phase.value} already; restart its server, or reconnect its "
+                "market, to begin anew"
             )
         if end is not None and end < start:
             raise InvalidRequest(f"the replay would end at {end}, before its start at {start}")
