@@ -270,6 +270,7 @@ class AsyncClient:
         self._endpoint: Endpoint | None = None
         self._waiting: dict[int, asyncio.Future[Reply]] = {}
         self._senders: list[asyncio.Future[None]] = []
+        self._finishing = False
 
     async def connect(self, endpoint: str) -> Greeting:
         """Connect and greet.
@@ -289,6 +290,15 @@ class AsyncClient:
     async def close(self) -> None:
         """Disconnect; open requests end with an error. May be called more than once."""
         self._close_socket()
+
+    async def finish(self) -> None:
+        """Take no more requests, let the open ones end, and disconnect."""
+        self._finishing = True
+        try:
+            while self._waiting:
+                await asyncio.wait(list(self._waiting.values()))
+        finally:
+            self._close_socket()
 
     def _close_socket(self) -> None:
         if self._socket is not None:
@@ -351,7 +361,7 @@ class AsyncClient:
 
     async def _send(self, call: Call[Any], body: bytes, deadline: float, timeout: float) -> None:
         while True:
-            if self._socket is None or self._endpoint is None:
+            if self._socket is None or self._endpoint is None or self._finishing:
                 raise NotConnected(f"{call.method}: there is no connection")
             try:
                 self._socket.send(body)

@@ -130,6 +130,7 @@ class RemoteSession(Session):
         self._syncs: dict[bytes, asyncio.Future[None]] = {}
         self._repair: asyncio.Task[None] | None = None
         self._monitor: asyncio.Task[None] | None = None
+        self._retired: set[asyncio.Task[None]] = set()
         self._outstanding = Outstanding()
         #: How far it may lag behind a paced stream; None: it does not follow.
         self._window: int | None = None
@@ -161,6 +162,7 @@ class RemoteSession(Session):
         self._open = False
         self._window = None  # no acknowledgement may follow the farewell
         tasks = [task for task in (self._repair, self._monitor) if task is not None]
+        tasks += self._retired
         self._repair = self._monitor = None
         for task in tasks:
             task.cancel()
@@ -168,13 +170,15 @@ class RemoteSession(Session):
         if following:
             with suppress(LiveTraderError):  # if it is not heard, the lease ends it
                 await self._client.call(calls.unfollow(self._name), min(self.timeout, 0.5))
-        await self._disconnect()
+        self._disconnect()
+        await self._client.close()
         self._streams.clear()
         self._held.clear()
 
     async def _connect(self) -> None:
         """New sockets and a greeting; everything wanted is subscribed anew."""
-        await self._disconnect()
+        self._disconnect()
+        self._retire(self._client)
         self._client = AsyncClient(self.timeout)
         greeting = await self._client.connect(self.endpoint)
         if greeting.start_id != self.info.start_id:
@@ -197,14 +201,19 @@ class RemoteSession(Session):
             yield protocol.TRADE
         yield from self._streams
 
-    async def _disconnect(self) -> None:
+    def _disconnect(self) -> None:
         if self._events is not None:
             self._events.close()
         self._events = None
         for sync in self._syncs.values():
             if not sync.done():
                 sync.set_exception(self._down())
-        await self._client.close()
+
+    def _retire(self, client: AsyncClient) -> None:
+        """Let the open requests of ``client`` end: an order may yet be answered."""
+        task = asyncio.get_running_loop().create_task(client.finish())
+        self._retired.add(task)
+        task.add_done_callback(self._retired.discard)
 
     def _down(self) -> NotConnected:
         return NotConnected(f"{self.endpoint}: the connection is down")
@@ -474,11 +483,11 @@ class RemoteSession(Session):
     async def _watch_line(self) -> None:
         """Notice a line that fell silent, and remind the server that we are here."""
         while True:
+            began = time.monotonic()
             await asyncio.sleep(self._heartbeat / 2)
-            if self._repair is not None or self._events is None:
+            # If this loop itself was held up, it has to hear first what came meanwhile.
+            if self._repair is not None or time.monotonic() - began > self._heartbeat:
                 continue
-            # A listener may have kept this loop busy while heartbeats arrived.
-            self._events.drain()
             if time.monotonic() - self._heard > _MISSED_BEATS * self._heartbeat:
                 self._renew = True
                 self._break(f"no heartbeat for {_MISSED_BEATS} beats")

@@ -23,6 +23,7 @@ _LONG = 65_536
 _NOBLOCK = int(zmq.NOBLOCK)
 _SNDMORE = int(zmq.NOBLOCK) | int(zmq.SNDMORE)
 _POLLIN = int(zmq.POLLIN)
+_POLLOUT = int(zmq.POLLOUT)
 
 
 def receive_frames(socket: zmq.Socket[Any], flags: int = _NOBLOCK) -> Frames:
@@ -123,8 +124,13 @@ class LoopSocket(Generic[Message]):
 
     def _turn(self) -> None:
         self._scheduled = False
-        if not self.closed and int(self.socket.getsockopt(zmq.EVENTS)) & _POLLIN:
+        if self.closed:
+            return
+        events = int(self.socket.getsockopt(zmq.EVENTS))
+        if events & _POLLIN:
             self.drain()
+        if events & _POLLOUT and self._on_wake is not None and not self.closed:
+            self._on_wake()
 
 
 def new_loop() -> asyncio.AbstractEventLoop:
