@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 from livetrader_core.errors import InvalidRequest, LiveTraderError, UnknownSymbol
@@ -103,6 +104,8 @@ class MarketService:
         """Connect every market. Raises Unavailable."""
         if self._connected:
             return
+        for market in self.markets:
+            market.on_state = partial(self._on_state, market)
         await asyncio.gather(*(market.connect() for market in self.markets))
         self._by_market = self._route()
         self._connected = True
@@ -219,6 +222,9 @@ class MarketService:
         for hook in self._hooks:
             await hook(kline)
         self._publish(kline)
+
+    def _on_state(self, market: MarketBase, state: FeedState, reason: str) -> None:
+        self._publish(FeedStatus(market.markets, state, reason))
 
     async def _on_tick(self, tick: Tick) -> None:
         self._publish(tick)

@@ -17,10 +17,10 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 from livetrader_core.errors import InvalidRequest
-from livetrader_core.models import Contract, Kline, Klines, Tick
+from livetrader_core.models import Contract, FeedState, Kline, Klines, Tick
 
 
 class MarketBase(ABC):
@@ -40,6 +40,12 @@ class MarketBase(ABC):
     begun: bool = True
     #: How late the venue's klines come by design, in milliseconds.
     delay_ms: int = 0
+    #: Called with every change of the line to the venue, and why; MarketService sets it.
+    on_state: Callable[[FeedState, str], None] | None = None
+
+    def _tell(self, state: FeedState, reason: str = "") -> None:
+        if self.on_state is not None:
+            self.on_state(state, reason)
 
     @abstractmethod
     async def connect(self) -> None:
