@@ -65,7 +65,7 @@ def test_a_cancelled_sleeper_leaves_nothing_behind() -> None:
     "text", ["", "noon", "2020-11-02T14:30:00@17x60", "2020-11-02T14:30:00Z@17x0", "x@17x1.2.3"]
 )
 def test_a_wrong_setting_is_named(text: str) -> None:
-    with pytest.raises(ConfigError, match="clock|speed"):
+    with pytest.raises(ConfigError, match=r"clock|speed"):
         parse_clock(text)
 
 

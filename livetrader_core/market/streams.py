@@ -120,7 +120,7 @@ class Streams:
             watcher.put(tick)
 
     async def settle(self, moment: int) -> None:
-        """Every kline closing at or before ``moment`` (UTC ms) was offered; say so when all are read.
+        """Say, once all is read, that klines closing at or before ``moment`` (UTC ms) were offered.
 
         A moment that is not later than the last one is not said again.
         """
