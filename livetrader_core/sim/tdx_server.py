@@ -344,31 +344,31 @@ class _Series:
 
     def page(self, now: int, category: int, start: int, count: int) -> bytes:
         """The bars ``start`` … of ``category`` counted from the newest, as they are at ``now``."""
+        if category in (7, 8):
+            return self._one_minute(now, start, count).tobytes()
         if category in _DAILY:
             rows = self._days(now)
-        elif category in (7, 8):
-            rows = self._one_minute(now)
         elif category in _INTRADAY:
             rows = self._longer(now, _INTRADAY[category])
         else:
             return b""
-        last = len(rows) - start
-        page = rows[max(0, last - count) : max(0, last)]
+        page = rows[slice(*_span(len(rows), start, count))]
         if category in _DAILY and self._implausible and len(page):
             page = page.copy()
             page["vol"][0] = 0xFFFFFF00
         return page.tobytes()
 
-    def _one_minute(self, now: int) -> npt.NDArray[np.void]:
+    def _one_minute(self, now: int, start: int, count: int) -> npt.NDArray[np.void]:
         known = len(self._recording.closed(now))
+        oldest = 0 if self._keeps is None else max(0, known - self._keeps)
         forming = self._recording.forming(now)
-        first = 0 if self._keeps is None else max(0, known - self._keeps)
-        rows = self._minutes[first:known]
-        if forming is None:
-            return rows
-        row = self._minutes[known : known + 1].copy()
-        self._fill(row, Klines.of(forming.symbol, "1m", [forming]))
-        return np.concatenate([rows, row])
+        total = known - oldest + (forming is not None)
+        first, last = _span(total, start, count)
+        rows = self._minutes[oldest + first : oldest + last]
+        if forming is not None and last == total and first < last:
+            rows = rows.copy()
+            self._fill(rows[-1:], Klines.of(forming.symbol, "1m", [forming]))
+        return rows
 
     def _seen(self, now: int) -> tuple[Klines, npt.NDArray[np.int64]]:
         """All klines up to ``now``, the forming one included, and their trading days."""
@@ -455,6 +455,12 @@ def _code(recording: Recording) -> bytes:
         year = started.year + (int(digits[0]) - started.year) % 10
         code = f"{code[:-3]}{year // 10 % 10}{digits}"
     return code.encode("gbk")
+
+
+def _span(total: int, start: int, count: int) -> tuple[int, int]:
+    """Which of ``total`` bars are the ``count`` newest but ``start``."""
+    last = max(0, total - start)
+    return max(0, last - count), last
 
 
 def _firsts(keys: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:

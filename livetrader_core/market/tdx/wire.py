@@ -254,15 +254,11 @@ def _page(rows: list[dict[str, Any]]) -> Page:
 
     day = [row["year"] * 10_000 + row["month"] * 100 + row["day"] for row in rows]
     minute = [row["hour"] * 60 + row["minute"] for row in rows]
+    prices = as_written(np.array([column(name) for name in ("open", "high", "low", "close")]))
     return Page(
         np.array(day, np.int64),
         np.array(minute, np.int64),
-        (
-            as_written(column("open")),
-            as_written(column("high")),
-            as_written(column("low")),
-            as_written(column("close")),
-        ),
+        (prices[0], prices[1], prices[2], prices[3]),
         column("trade"),
         column("position"),
     )
@@ -274,7 +270,10 @@ def as_written(prices: Floats) -> Floats:
     Below 1,024 that is 4 decimals, below 16,384 3, below 131,072 2.
     """
     rounded = np.round(prices, 4)
+    highest = float(prices.max(initial=0.0))
     for limit, decimals in ((1024.0, 3), (16_384.0, 2), (131_072.0, 1), (1_048_576.0, 0)):
+        if highest < limit:
+            break
         rounded = np.where(prices >= limit, np.round(prices, decimals), rounded)
     return rounded
 
