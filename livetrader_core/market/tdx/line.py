@@ -24,6 +24,10 @@ class Address:
         return f"{self.ip}:{self.port}"
 
 
+class NotSent(NotConnected):
+    """The connection was given up before the request left."""
+
+
 @dataclass
 class _Asked:
     """The request that waits for its answer."""
@@ -89,7 +93,7 @@ class Line(asyncio.Protocol):
         return not self.why
 
     async def call(self, request: Request[T], timeout: float) -> T:
-        """The answer to ``request``. Raises NotConnected, RequestTimeout, ProtocolError.
+        """The answer to ``request``. Raises NotSent, NotConnected, RequestTimeout, ProtocolError.
 
         Calls wait for one another; ``timeout`` is for each answer alone.
         """
@@ -97,7 +101,7 @@ class Line(asyncio.Protocol):
         try:
             async with self._lock:
                 if not self.standing:
-                    raise NotConnected(f"{self.address}: {self.why}")
+                    raise NotSent(f"{self.address}: {self.why}")
                 body = await self._ask(request, timeout)
         finally:
             self.load -= 1

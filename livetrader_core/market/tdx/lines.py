@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from livetrader_core.errors import LiveTraderError, NotConnected, ProtocolError, Unavailable
 from livetrader_core.market.tdx import wire
-from livetrader_core.market.tdx.line import Address, Line
+from livetrader_core.market.tdx.line import Address, Line, NotSent
 from livetrader_core.market.tdx.wire import Request
 
 T = TypeVar("T")
@@ -139,23 +139,31 @@ class Lines:
 
     async def call(self, request: Request[T]) -> tuple[T, Host]:
         """The answer to ``request`` and who gave it, after some attempts. Raises Unavailable."""
-        failure: LiveTraderError = NotConnected("no host of TDX answers")
-        for _ in range(self.attempts):
-            if not await self.wait(self.limits.timeout):
+        clock = asyncio.get_running_loop()
+        patience = self.limits.connect_timeout + self.limits.timeout
+        deadline = clock.time() + self.attempts * patience
+        failures: list[LiveTraderError] = []
+        while len(failures) < self.attempts:
+            left = deadline - clock.time()
+            if left <= 0 or not await self.wait(min(left, patience)):
                 raise NotConnected(f"{request.what}: no host answers; {self._reasons()}")
             try:
                 return await self._call_once(request)
+            except NotSent:
+                continue  # another request was what failed
             except (Unavailable, ProtocolError) as error:
-                failure = error
-        if isinstance(failure, Unavailable):
-            raise failure
-        raise Unavailable(str(failure)) from failure
+                failures.append(error)
+        if isinstance(failures[-1], Unavailable):
+            raise failures[-1]
+        raise Unavailable(str(failures[-1])) from failures[-1]
 
     async def _call_once(self, request: Request[T]) -> tuple[T, Host]:
         line = await self._free_line()
         host = self._by_address[line.address]
         try:
             answer = await line.call(request, self.limits.timeout)
+        except NotSent:
+            raise
         except (Unavailable, ProtocolError) as error:
             host.failures += 1
             host.why = str(error)

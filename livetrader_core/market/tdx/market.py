@@ -15,6 +15,7 @@ from livetrader_core.errors import (
     ConfigError,
     InvalidRequest,
     LiveTraderError,
+    NotConnected,
     ProtocolError,
     Unavailable,
     UnknownSymbol,
@@ -191,12 +192,12 @@ class TdxMarket(MarketBase):
     def lines(self) -> Lines:
         """The connections and what is known of each host. Raises Unavailable."""
         if self._lines is None:
-            raise Unavailable("TdxMarket is not connected: call connect() first")
+            raise NotConnected("TdxMarket is not connected: call connect() first")
         return self._lines
 
     def _past(self) -> History:
         if self._history is None or self._lines is None:
-            raise Unavailable("TdxMarket is not connected: call connect() first")
+            raise NotConnected("TdxMarket is not connected: call connect() first")
         return self._history
 
     def _venue_now(self) -> int:
