@@ -49,7 +49,7 @@ class Streams:
     # ---- readers
 
     async def klines(self, symbol: str, timeframe: str, after: int) -> AsyncIterator[Kline]:
-        """Klines that open after ``after`` (UTC ms) and were not offered before it is first read."""
+        """Klines that open after ``after`` (UTC ms), offered from the first reading on."""
         key = (symbol, timeframe)
         self._last.setdefault(key, after)
         async for item in self._read(key, after):

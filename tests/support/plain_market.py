@@ -22,9 +22,7 @@ class PlainMarket(MarketBase):
 
     clocked = True
 
-    def __init__(
-        self, port: int, clock: Clock | str | None = None, timeout: float = 0.2
-    ) -> None:
+    def __init__(self, port: int, clock: Clock | str | None = None, timeout: float = 0.2) -> None:
         self._port = port
         self._clock = parse_clock(clock)
         self._timeout = timeout
@@ -140,12 +138,16 @@ class PlainMarket(MarketBase):
                 Kline(
                     symbol,
                     timeframe,
-                    ts,
-                    *values,
-                    closed=sessions.kline_end(ts, timeframe) <= now,
-                    trading_day=day if timeframe == "1d" else 0,
+                    bar[0],
+                    bar[1],
+                    bar[2],
+                    bar[3],
+                    bar[4],
+                    bar[5],
+                    closed=sessions.kline_end(bar[0], timeframe) <= now,
+                    trading_day=bar[6] if timeframe == "1d" else 0,
                 )
-                for ts, *values, day in answer["bars"]
+                for bar in answer["bars"]
             ),
         )
 
@@ -205,9 +207,11 @@ class PlainMarket(MarketBase):
         while True:
             await self._clock.sleep_until(moment + MINUTE_MS)
             moment = self._clock.now() // MINUTE_MS * MINUTE_MS
-            while not await self._poll(moment):
-                await asyncio.sleep(self._back_off)
-            await self._settle(moment)
+            if await self._poll(moment):
+                await self._settle(moment)
+                continue
+            await asyncio.sleep(self._back_off)
+            moment -= MINUTE_MS
 
     async def _poll(self, moment: int) -> bool:
         """Offer what closed; False if the venue could not be asked."""

@@ -37,5 +37,7 @@ class PlainRig(Rig):
         self._market = self.adapter(self._venue.port, self.clock)
 
     async def close(self) -> None:
-        await self._market.disconnect()
-        await self._venue.stop()
+        try:
+            await self._market.disconnect()
+        finally:
+            await self._venue.stop()

@@ -1,4 +1,4 @@
-"""A quoting venue as plain as one can be: JSON lines over TCP, pages of 700 bars, faults on request.
+"""A quoting venue as plain as one can be: JSON lines over TCP, pages of 700 bars, faults.
 
 A request is ``{"id", "do", …}``, its reply carries the same id. ``symbols`` lists what there is;
 ``bars`` gives the newest ``limit`` bars that open in [``from``, ``to``), the forming one included,
@@ -119,9 +119,7 @@ class PlainVenue(SimulatedVenue):
         recording = self.recordings.get(request["symbol"])
         if recording is None:
             return {"error": f"no symbol {request['symbol']}"}
-        self.asked.append(
-            (request["symbol"], request["timeframe"], request["from"], request["to"])
-        )
+        self.asked.append((request["symbol"], request["timeframe"], request["from"], request["to"]))
         bars = self._known(recording, request["timeframe"])
         first = 0 if request["from"] is None else np.searchsorted(bars.datetime, request["from"])
         last = len(bars)

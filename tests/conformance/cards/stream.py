@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import numpy as np
 
 from livetrader_core.models import Klines
@@ -85,6 +87,7 @@ async def over_night(rig: Rig) -> None:
     async with reading(rig, *rig.symbols()) as readers:
         while rig.clock.now() < tomorrow + 60 * MINUTE_MS:
             await steps(rig, 1, 30 * MINUTE_MS)
+            await asyncio.sleep(0.02)  # where nothing comes, the adapter too shall see each step
             for reader in readers:
                 await reader.complete()
         await silence()
