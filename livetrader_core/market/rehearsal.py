@@ -46,12 +46,30 @@ def _tdx(recordings: Sequence[Recording], clock: SteppedClock) -> _Pair:
     )
 
 
+def _mt4(recordings: Sequence[Recording], clock: SteppedClock) -> _Pair:
+    from livetrader_core.market.dwx import DwxMarket
+    from livetrader_core.sim.mt4_terminal import Mt4Terminal
+
+    venue = Mt4Terminal(recordings, clock)
+    symbols, markets = [r.symbol for r in recordings], _markets(recordings)
+    return venue, lambda: DwxMarket(
+        venue.host,
+        venue.push_port,
+        venue.pull_port,
+        venue.sub_port,
+        markets=markets,
+        symbols=symbols,
+        clock=clock,
+    )
+
+
 _Pair = tuple[SimulatedVenue, Callable[[], MarketBase]]
 
 #: By MARKET: the simulated venue and, once it listens, the adapter for it.
 _VENUES: Mapping[str, Callable[[Sequence[Recording], SteppedClock], _Pair]] = {
     "US": _tdx,
     "HK": _tdx,
+    "FOREX": _mt4,
 }
 
 
