@@ -19,7 +19,7 @@ $(VENV)/.base: setup.cfg pyproject.toml
 
 $(VENV)/.dev: $(VENV)/.base
 	@echo "installing what the tests need"
-	@$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@$(BIN)/python -m pip install --quiet --editable '.[all,dev]'
 	@touch $@
 
 demo: $(VENV)/.base  ## one strategy on three markets: backtest, then paper live (DATA=folder for recorded klines)

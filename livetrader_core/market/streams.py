@@ -18,7 +18,8 @@ Key = tuple[str, str]
 class _Watcher:
     """One reader's klines that it has not asked for yet."""
 
-    def __init__(self) -> None:
+    def __init__(self, after: int = 0) -> None:
+        self.after = after
         self.waiting: deque[Kline | Tick] = deque()
         self.arrived = asyncio.Event()
         self.idle = asyncio.Event()  # it asked for the next one while there was none
@@ -48,10 +49,10 @@ class Streams:
     # ---- readers
 
     async def klines(self, symbol: str, timeframe: str, after: int) -> AsyncIterator[Kline]:
-        """Klines that open after ``after`` (UTC ms), from the first time anybody watches."""
+        """Klines that open after ``after`` (UTC ms), offered from the first reading on."""
         key = (symbol, timeframe)
         self._last.setdefault(key, after)
-        async for item in self._read(key):
+        async for item in self._read(key, after):
             assert isinstance(item, Kline)
             yield item
 
@@ -61,8 +62,8 @@ class Streams:
             assert isinstance(item, Tick)
             yield item
 
-    async def _read(self, key: Key) -> AsyncIterator[Kline | Tick]:
-        watcher = _Watcher()
+    async def _read(self, key: Key, after: int = 0) -> AsyncIterator[Kline | Tick]:
+        watcher = _Watcher(after)
         self._watchers.setdefault(key, []).append(watcher)
         try:
             while True:
@@ -111,7 +112,8 @@ class Streams:
             self._last[key] = kline.datetime
             given += 1
             for watcher in watchers:
-                watcher.put(kline)
+                if kline.datetime > watcher.after:
+                    watcher.put(kline)
         return given
 
     def offer_tick(self, tick: Tick) -> None:
