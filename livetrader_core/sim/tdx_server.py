@@ -8,6 +8,8 @@ body inflated where the two sizes differ.
 from __future__ import annotations
 
 import asyncio
+import logging
+import socket
 import struct
 import zlib
 from collections.abc import Callable, Mapping, Sequence
@@ -23,6 +25,8 @@ from livetrader_core.clock import Clock
 from livetrader_core.models import Kline, Klines
 from livetrader_core.sim.recording import MINUTE_MS, Recording
 from livetrader_core.sim.venue import Fault, FaultKind, SimulatedVenue
+
+log = logging.getLogger(__name__)
 
 _MAGIC = bytes.fromhex("b1cb7400")
 _REQUEST = struct.Struct("<B4sBHH")
@@ -98,8 +102,8 @@ class TdxServer(SimulatedVenue):
             for recording in recordings
         ]
         self._by_code = {(s.market, s.code): s for s in self._series}
-        self._server: asyncio.Server | None = None
-        self._clients: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
+        self._listener: socket.socket | None = None
+        self._clients: dict[asyncio.Task[None], _Client] = {}
         self._faulty = _Faulty()
         self._returning: asyncio.Task[None] | None = None
 
@@ -111,8 +115,11 @@ class TdxServer(SimulatedVenue):
     # ---- life
 
     async def start(self) -> None:
-        self._server = await asyncio.start_server(self._serve, self.host, self.port)
-        self.port = self._server.sockets[0].getsockname()[1]
+        self._listener = socket.create_server((self.host, self.port))
+        self._listener.setblocking(False)
+        self.port = self._listener.getsockname()[1]
+        # asyncio's own server leaks what it is accepting at the moment it is closed.
+        asyncio.get_running_loop().add_reader(self._listener, self._accept)
 
     async def stop(self) -> None:
         if self._returning is not None:
@@ -122,16 +129,14 @@ class TdxServer(SimulatedVenue):
         await self._leave()
 
     async def _leave(self) -> None:
-        if self._server is not None:
-            self._server.close()
-        self._cut()
+        if self._listener is not None:
+            asyncio.get_running_loop().remove_reader(self._listener)
+            self._listener.close()
+            self._listener = None
         tasks = list(self._clients)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        if self._server is not None:
-            await self._server.wait_closed()
-            self._server = None
 
     async def _restart(self, seconds: float) -> None:
         await self._leave()
@@ -153,26 +158,43 @@ class TdxServer(SimulatedVenue):
             self._faulty.show(fault)
 
     def _cut(self) -> None:
-        for writer in self._clients.values():
-            writer.transport.abort()
+        for client in self._clients.values():
+            if client.writer is not None:
+                client.writer.transport.abort()
 
     # ---- one client
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._clients[task] = writer
+    def _accept(self) -> None:
+        assert self._listener is not None
+        try:
+            connection, _ = self._listener.accept()
+        except OSError:
+            return  # it is gone already
+        connection.setblocking(False)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        client = _Client(connection)
+        task = asyncio.get_running_loop().create_task(self._serve(client))
+        self._clients[task] = client
+        task.add_done_callback(self._forget)
         self.accepted += 1
+
+    def _forget(self, task: asyncio.Task[None]) -> None:
+        client = self._clients.pop(task)
+        if client.writer is None:
+            client.connection.close()
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("the simulated TDX server failed a client", exc_info=error)
+
+    async def _serve(self, client: _Client) -> None:
+        reader, writer = await asyncio.open_connection(sock=client.connection)
+        client.writer = writer
         try:
             while True:
                 await self._answer(await _read_request(reader), writer)
-        except (OSError, asyncio.IncompleteReadError, _BadRequest):
-            pass  # a client that leaves or talks nonsense is no longer served
-        except asyncio.CancelledError:
-            pass  # the server stops; the streams of asyncio log a cancelled handler as an error
+        except (OSError, asyncio.IncompleteReadError, _BadRequest) as error:
+            log.debug("a client is no longer served: %r", error)
         finally:
             writer.transport.abort()
-            del self._clients[task]
 
     async def _answer(self, request: _Request, writer: asyncio.StreamWriter) -> None:
         fault = self._faulty.of_answer(request.command == _BAR_PAGE)
@@ -266,6 +288,14 @@ class TdxServer(SimulatedVenue):
 
 
 # --------------------------------------------------------------------------- frames
+
+
+@dataclass
+class _Client:
+    """A connection, and what writes to it once it is served."""
+
+    connection: socket.socket
+    writer: asyncio.StreamWriter | None = None
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import builtins
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -27,117 +27,23 @@ from livetrader_core.market.recorded import read_klines
 from livetrader_core.market.sources import FileSource
 from livetrader_core.market.specs import default_contract
 from livetrader_core.market.tdx import TdxMarket
-from livetrader_core.models import FeedState, Kline, Klines
+from livetrader_core.models import FeedState, Klines
 from livetrader_core.registry import load_market
 from livetrader_core.sim.recording import Recording
 from livetrader_core.sim.tdx_server import TdxServer
 from livetrader_core.sim.venue import Fault, FaultKind
 from livetrader_core.timeframe import DAY_MS, MINUTE_MS
 from tests.market.samples import at, rising
+from tests.market.tdx_bench import OPEN, SHORT, reading, record, stepping, stocks, tdx, until
 from tests.support.data import recorded_data
 
-SHORT: dict[str, Any] = {
-    "delay_ms": 0,
-    "timeout": 0.3,
-    "connect_timeout": 0.3,
-    "backoff": 0.02,
-    "backoff_most": 0.1,
-}
-OPEN = at("2020-11-02 09:30", "America/New_York")
 NOON = at("2020-11-02 12:00", "America/New_York")
-
-
-def record(*klines: Klines) -> list[Recording]:
-    return [Recording(default_contract(k.symbol), k) for k in klines]
-
-
-def stocks(count: int = 390, start: int = OPEN) -> list[Recording]:
-    """Two stocks whose prices tell them apart."""
-    return record(
-        rising("US.AAPL", start, count, price=100.0), rising("US.BABA", start, count, price=300.0)
-    )
-
-
-@asynccontextmanager
-async def tdx(
-    recordings: Sequence[Recording], now: int, **settings: Any
-) -> AsyncIterator[tuple[TdxMarket, TdxServer, SteppedClock]]:
-    """A connected adapter, its venue and the clock of both; nothing is left behind."""
-    clock = SteppedClock(now)
-    served = {
-        name: settings.pop(name) for name in ("daily", "implausible_oldest") if name in settings
-    }
-    server = TdxServer(recordings, clock, delay_ms=settings.get("delay_ms", 0), **served)
-    await server.start()
-    try:
-        market = TdxMarket(server.endpoint, clock=clock, **{**SHORT, **settings})
-        try:
-            await market.connect()
-            yield market, server, clock
-        finally:
-            await market.disconnect()
-    finally:
-        await server.stop()
-    left = asyncio.all_tasks() - {asyncio.current_task()}
-    assert not left, left
 
 
 def assert_same(got: Klines, expected: Klines) -> None:
     assert got.datetime.tolist() == expected.datetime.tolist()
     for name in ("open", "high", "low", "close", "volume", "open_interest"):
         np.testing.assert_array_equal(getattr(got, name), getattr(expected, name), name)
-
-
-class Reading:
-    """What a stream gave so far."""
-
-    def __init__(self, market: TdxMarket, symbol: str, timeframe: str = "1m") -> None:
-        self.klines: list[Kline] = []
-        self.task = asyncio.ensure_future(self._read(market.watch_klines(symbol, timeframe)))
-
-    async def _read(self, stream: AsyncIterator[Kline]) -> None:
-        async for kline in stream:
-            self.klines.append(kline)
-
-    @property
-    def times(self) -> list[int]:
-        return [kline.datetime for kline in self.klines]
-
-
-@asynccontextmanager
-async def reading(market: TdxMarket, *keys: tuple[str, str]) -> AsyncIterator[list[Reading]]:
-    streams = [Reading(market, *key) for key in keys]
-    await asyncio.sleep(0)
-    try:
-        yield streams
-    finally:
-        for stream in streams:
-            stream.task.cancel()
-        await asyncio.gather(*(stream.task for stream in streams), return_exceptions=True)
-
-
-class Stepper:
-    """Moves the clock and waits until the market has given everything up to it."""
-
-    def __init__(self, market: TdxMarket, clock: SteppedClock) -> None:
-        self._clock = clock
-        self._moments = market.watch_clock()
-        self._next: asyncio.Future[int] | None = None
-
-    async def to(self, moment: int, complete: int | None = None) -> None:
-        if self._next is None:
-            self._next = asyncio.ensure_future(self._moments.__anext__())  # type: ignore[arg-type]
-            await asyncio.sleep(0)
-        self._clock.advance(moment)
-        while await self._next < (moment if complete is None else complete):
-            self._next = asyncio.ensure_future(self._moments.__anext__())  # type: ignore[arg-type]
-        self._next = asyncio.ensure_future(self._moments.__anext__())  # type: ignore[arg-type]
-        await asyncio.sleep(0)
-
-    async def close(self) -> None:
-        if self._next is not None:
-            self._next.cancel()
-            await asyncio.gather(self._next, return_exceptions=True)
 
 
 # --------------------------------------------------------------------------- recorded data
@@ -372,8 +278,8 @@ def test_streams_give_each_closed_bar_once_and_then_the_clock() -> None:
         async with (
             tdx(recordings, OPEN - 5 * MINUTE_MS) as (market, _, clock),
             reading(market, ("US.BABA", "1m"), ("US.AAPL", "1m"), ("US.BABA", "5m")) as streams,
+            stepping(market, clock) as stepper,
         ):
-            stepper = Stepper(market, clock)
             for moment in range(OPEN - 4 * MINUTE_MS, OPEN + 30 * MINUTE_MS, MINUTE_MS):
                 await stepper.to(moment)
                 passed = max(0, (moment - OPEN) // MINUTE_MS)
@@ -387,7 +293,6 @@ def test_streams_give_each_closed_bar_once_and_then_the_clock() -> None:
             assert_same(
                 Klines.of("US.BABA", "5m", streams[2].klines), aggregate(klines[:300], "5m", US)
             )
-            await stepper.close()
 
     asyncio.run(main())
 
@@ -398,13 +303,12 @@ def test_nothing_is_asked_every_minute_while_the_market_is_closed() -> None:
         async with (
             tdx(stocks(), evening) as (market, server, clock),
             reading(market, ("US.BABA", "1m")),
+            stepping(market, clock) as stepper,
         ):
-            stepper = Stepper(market, clock)
             before = server.answered[0x23FF]
             for n in range(1, 61):
                 await stepper.to(evening + n * MINUTE_MS)
             assert server.answered[0x23FF] - before <= 5
-            await stepper.close()
 
     asyncio.run(main())
 
@@ -423,13 +327,12 @@ def test_a_futures_night_and_the_day_after_it_stream_in_order() -> None:
         async with (
             tdx(record(klines), start, markets=["SHFE"]) as (market, _, clock),
             reading(market, ("SHFE.cu2002", "1m")) as (stream,),
+            stepping(market, clock) as stepper,
         ):
-            stepper = Stepper(market, clock)
             for moment in (evening + 200 * MINUTE_MS, evening + DAY_MS, morning + 75 * MINUTE_MS):
                 await stepper.to(moment)
                 closed = klines.datetime + MINUTE_MS <= moment
                 assert stream.times == klines.datetime[closed].tolist()
-            await stepper.close()
 
     asyncio.run(main())
 
@@ -464,14 +367,6 @@ def states(market: TdxMarket) -> list[FeedState]:
     return told
 
 
-async def until(condition: Any) -> None:
-    for _ in range(1000):
-        if condition():
-            return
-        await asyncio.sleep(0.01)
-    raise AssertionError("it did not happen within 10 s")
-
-
 def test_a_cut_line_is_told_and_mended_without_a_hole() -> None:
     recordings = stocks()
 
@@ -479,9 +374,9 @@ def test_a_cut_line_is_told_and_mended_without_a_hole() -> None:
         async with (
             tdx(recordings, OPEN) as (market, server, clock),
             reading(market, ("US.BABA", "1m")) as (stream,),
+            stepping(market, clock) as stepper,
         ):
             told = states(market)
-            stepper = Stepper(market, clock)
             await stepper.to(OPEN + 5 * MINUTE_MS)
             server.inject(Fault(FaultKind.CUT))
             await until(lambda: told)
@@ -489,7 +384,6 @@ def test_a_cut_line_is_told_and_mended_without_a_hole() -> None:
             await stepper.to(OPEN + 20 * MINUTE_MS)
             assert told == [FeedState.DISCONNECTED, FeedState.CONNECTED]
             assert stream.times == recordings[1].klines.datetime[:20].tolist()
-            await stepper.close()
 
     asyncio.run(main())
 
@@ -501,14 +395,13 @@ def test_a_host_that_is_gone_comes_back() -> None:
         async with (
             tdx(recordings, OPEN) as (market, server, clock),
             reading(market, ("US.BABA", "1m")) as (stream,),
+            stepping(market, clock) as stepper,
         ):
             told = states(market)
-            stepper = Stepper(market, clock)
             server.inject(Fault(FaultKind.RESTART, seconds=0.2))
             await stepper.to(OPEN + 20 * MINUTE_MS)
             assert told == [FeedState.DISCONNECTED, FeedState.CONNECTED]
             assert stream.times == recordings[1].klines.datetime[:20].tolist()
-            await stepper.close()
 
     asyncio.run(main())
 
