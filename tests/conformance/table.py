@@ -52,6 +52,7 @@ MARKET_CARDS: dict[str, Entry] = {
     "M26": Entry("history and stream join without hole", _ALL),
     "M27": Entry("two readers of one symbol", _ALL),
     "M28": Entry("a reader that goes away, and comes back", _ALL),
+    "M29": Entry("a reader that fails over a kline holds up nobody", _ALL),
     "M30": Entry("a cut line: no kline missing, none twice", _LINE),
     "M31": Entry("a venue that restarts: the same", _LINE),
     "M32": Entry("a venue that stalls: the same", _LINE),

@@ -498,6 +498,23 @@ class RemembersReaders(PlainMarket):
         return self._streams.klines(symbol, timeframe, after)
 
 
+@caught_by("M29")
+class WaitsForTheDead(PlainMarket):
+    """Says no moment while anybody is busy with a kline, dead or alive."""
+
+    _busy = 0
+
+    async def watch_klines(self, symbol: str, timeframe: str = "1m") -> AsyncIterator[Kline]:
+        async for kline in super().watch_klines(symbol, timeframe):
+            self._busy += 1
+            yield kline
+            self._busy -= 1
+
+    async def _settle(self, moment: int) -> None:
+        if not self._busy:
+            await super()._settle(moment)
+
+
 # --------------------------------------------------------------------------- the line
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import numpy as np
+import pytest
 
 from livetrader_core.models import Klines
 from livetrader_core.timeframe import MINUTE_MS
@@ -18,6 +19,7 @@ from tests.conformance.hand import (
     recorded,
     silence,
     steps,
+    until,
 )
 from tests.conformance.rig import Rig
 
@@ -133,3 +135,26 @@ async def coming_back(rig: Rig) -> None:
             await steady.complete()
         await silence()
         await steady.complete()
+
+
+@card("M29")
+async def failing_reader(rig: Rig) -> None:
+    symbol = rig.symbols()[0]
+
+    async def fail() -> None:
+        async for kline in rig.market.watch_klines(symbol):
+            raise ValueError(kline)
+
+    failing = asyncio.get_running_loop().create_task(fail())
+    async with reading(rig, symbol) as [reader]:
+        moments = Moments(rig, reader)
+        try:
+            await steps(rig, 3)
+            await until(failing.done, lambda: "no kline came")
+            await steps(rig, 2)
+            await reader.complete()
+            await moments.reached(rig.clock.now())
+        finally:
+            await moments.close()
+    with pytest.raises(ValueError, match=symbol):
+        await failing
