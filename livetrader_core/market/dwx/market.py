@@ -205,7 +205,7 @@ class DwxMarket(MarketBase):
             try:
                 if self._line is None or self._line.lost is not None:
                     await self._open()
-                await self._round(self._working())
+                now = await self._round(self._working())
             except LiveTraderError as error:
                 self._say(FeedState.DISCONNECTED, str(error))
             except Exception as error:  # a stream that stops without a word would be worse
@@ -214,7 +214,7 @@ class DwxMarket(MarketBase):
             else:
                 pause = self._retry
                 self._say(FeedState.CONNECTED)
-                await self._until_due(self._working_or_none())
+                await self._until_due(self._working_or_none(), now)
                 continue
             await asyncio.sleep(pause)
             pause = min(2 * pause, self._longest_retry)
@@ -222,13 +222,13 @@ class DwxMarket(MarketBase):
     def _working_or_none(self) -> Line | None:
         return None if self._line is None or self._line.lost is not None else self._line
 
-    async def _until_due(self, line: Line | None) -> None:
-        """Wait for the next minute, or for a sign that there is something to do."""
+    async def _until_due(self, line: Line | None, now: int) -> None:
+        """Wait for what comes due after ``now``, or for a sign that there is something to do."""
         if line is None:
             return
         loop = asyncio.get_running_loop()
         waits = [
-            loop.create_task(self._clock.sleep_until(self._next_due())),
+            loop.create_task(self._clock.sleep_until(self._next_due(now))),
             loop.create_task(self._wake.wait()),
         ]
         try:
@@ -430,8 +430,8 @@ class DwxMarket(MarketBase):
 
     # ---- bringing the streams up to date
 
-    async def _round(self, line: Line) -> None:
-        """Ask for what has closed since the last time, and give it in the order of its closing."""
+    async def _round(self, line: Line) -> int:
+        """Give what has closed since the last time, in the order of its closing; returns when."""
         await self._track(line)
         now = self._clock.now()
         if self._check.due(now):
@@ -450,6 +450,7 @@ class DwxMarket(MarketBase):
                 asked[key] = boundary
         self._asked.update(asked)
         await self._give(news, complete)
+        return now
 
     def _boundary(self, key: Key, now: int) -> int:
         """The last moment up to ``now`` at which klines of a stream close."""
@@ -472,8 +473,7 @@ class DwxMarket(MarketBase):
         sessions = default_contract(key[0]).sessions
         return sessions.next_open(before) < boundary or boundary - before >= _IDLE_MS
 
-    def _next_due(self) -> int:
-        now = self._clock.now()
+    def _next_due(self, now: int) -> int:
         due = now - now % MINUTE_MS + MINUTE_MS
         late = now - now % MINUTE_MS + self._late_ms
         return late if now < late else due
