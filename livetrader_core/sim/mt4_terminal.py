@@ -258,7 +258,9 @@ class Mt4Terminal(SimulatedVenue):
 
 
 def _receive_nothing(socket: zmq.Socket[Any]) -> bytes:
-    raise zmq.Again  # these sockets only send
+    # These sockets only send; but their wakes must be taken notice of, or they go on.
+    socket.getsockopt(zmq.EVENTS)
+    raise zmq.Again
 
 
 def _send(socket: LoopSocket[bytes] | None, frame: bytes) -> None:

@@ -15,6 +15,7 @@ from collections.abc import Callable
 import numpy as np
 
 from livetrader_core.errors import Unavailable
+from livetrader_core.market.dwx.bars import ASKED
 from livetrader_core.market.dwx.line import Line
 from livetrader_core.market.dwx.messages import Bars, history, is_history, read_bars
 from livetrader_core.market.dwx.replies import Reply
@@ -25,26 +26,11 @@ from livetrader_core.timeframe import DAY_MS, MINUTE_MS, duration_ms
 
 log = logging.getLogger(__name__)
 
-#: MetaTrader's timeframes that are asked for, in minutes; longer ones are made from these.
-#: H4 and D1 are left out: they begin at the server's midnight, not at whole hours of UTC.
-_ASKED = {"1m": 1, "5m": 5, "15m": 15, "30m": 30, "1h": 60}
-
 #: A stretch without a single bar that is longer than this is taken for the history's beginning.
 _LONGEST_HOLE_MS = 56 * DAY_MS
 _TRIES = 4
 #: Asked beyond now, so that a wrong `time_zone` shows itself instead of hiding the newest bars.
 _AHEAD_MS = DAY_MS
-
-
-def base_of(timeframe: str, grain: int) -> str:
-    """The timeframe that ``timeframe`` is made from, if offsets are multiples of ``grain`` (ms)."""
-    length = duration_ms(timeframe)
-    fitting = [
-        name
-        for name in _ASKED
-        if length % duration_ms(name) == 0 and grain % duration_ms(name) == 0
-    ]
-    return fitting[-1]
 
 
 class History:
@@ -55,12 +41,14 @@ class History:
         line: Callable[[], Line],
         zone: ServerTime,
         code: Callable[[str], str],
+        sessions: Callable[[str], Sessions],
         chunk: int,
         pause: float,
     ) -> None:
         self._line = line
         self._zone = zone
         self._code = code
+        self._sessions = sessions
         self._chunk = chunk
         self._pause = pause
 
@@ -73,7 +61,6 @@ class History:
         end: int,
         start: int | None,
         count: int | None,
-        sessions: Sessions,
     ) -> Klines:
         """Bars that open up to ``end``: back to ``start``, or at least ``count``, or all.
 
@@ -83,7 +70,9 @@ class History:
         span = self._chunk * length
         reach = end - span if start is None else max(start, end - span)
         if count is not None:
-            reach = max(reach, _open_start(sessions, end, min(count, self._chunk) * length))
+            reach = max(
+                reach, _open_start(self._sessions(symbol), end, min(count, self._chunk) * length)
+            )
         newest = await self._newest(symbol, base, reach, end)
         if newest is None:
             return Klines.empty(symbol, base)
@@ -175,7 +164,7 @@ class History:
         first: int | None = None,
         last: int | None = None,
     ) -> Klines | None:
-        code, period = self._code(symbol), _ASKED[base]
+        code, period = self._code(symbol), ASKED[base]
         to_server = self._zone.to_server
         begin, until = to_server(start), to_server(end)
         command = history(code, period, begin, until)

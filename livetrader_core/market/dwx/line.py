@@ -339,7 +339,9 @@ def _blocked(reply: Reply) -> Unavailable | None:
 
 
 def _receive_nothing(socket: zmq.Socket[Any]) -> bytes:
-    raise zmq.Again  # a PUSH socket only sends
+    # A PUSH socket only sends; but its wakes must be taken notice of, or they go on.
+    socket.getsockopt(zmq.EVENTS)
+    raise zmq.Again
 
 
 def _receive_event(socket: zmq.Socket[Any]) -> int:

@@ -20,9 +20,10 @@ from livetrader_core.errors import (
     Unavailable,
     UnknownSymbol,
 )
-from livetrader_core.market.aggregate import aggregate
 from livetrader_core.market.base import MarketBase
-from livetrader_core.market.dwx.history import History, MissingBar, base_of
+from livetrader_core.market.dwx import settings
+from livetrader_core.market.dwx.bars import base_of, gather, opening
+from livetrader_core.market.dwx.history import History
 from livetrader_core.market.dwx.line import Accept, Address, Line
 from livetrader_core.market.dwx.messages import (
     ACCOUNT_INFO,
@@ -34,22 +35,17 @@ from livetrader_core.market.dwx.messages import (
     track_rates,
 )
 from livetrader_core.market.dwx.servertime import EET_US, server_time
+from livetrader_core.market.dwx.updater import Updater
 from livetrader_core.market.dwx.zonecheck import ZoneCheck
 from livetrader_core.market.specs import default_contract
 from livetrader_core.market.streams import Streams
-from livetrader_core.models import Contract, FeedState, Ints, Kline, Klines, Tick, market_of
-from livetrader_core.timeframe import MINUTE_MS, duration_ms
+from livetrader_core.models import Contract, FeedState, Kline, Klines, Tick, market_of
+from livetrader_core.sessions import Sessions
+from livetrader_core.timeframe import duration_ms
 
 log = logging.getLogger(__name__)
 
-Key = tuple[str, str]
-
-#: How often a stream is asked for while its market is closed by its sessions (venue's time).
-_IDLE_MS = 15 * MINUTE_MS
 _LATE_TICKS = 2.0
-#: Bars remembered of each stream, from which a request can begin.
-_REMEMBERED = 64
-_BEGINNINGS = 4
 
 
 class DwxMarket(MarketBase):
@@ -103,25 +99,37 @@ class DwxMarket(MarketBase):
         clock: Clock | str | None = None,
     ) -> None:
         ports = {"push_port": push_port, "pull_port": pull_port, "sub_port": sub_port}
-        self._address = Address(_host(host), *(_port(*item) for item in ports.items()))
+        self._address = Address(
+            settings.host(host), *(settings.port(*item) for item in ports.items())
+        )
         self._zone = server_time(time_zone)
-        self.markets = _markets(markets)
-        self._suffix = _suffix(suffix)
-        self._listed = sorted({self._checked(symbol) for symbol in _list("symbols", symbols)})
-        self._timeout = _seconds("timeout", timeout)
-        self._hello = _seconds("connect_timeout", connect_timeout)
-        self._retry = _seconds("retry", retry)
-        self._longest_retry = max(self._retry, _seconds("longest_retry", longest_retry))
-        self._heartbeat = _seconds("heartbeat", heartbeat)
+        self.markets = settings.markets(markets)
+        self._suffix = settings.suffix(suffix)
+        self._listed = self._checked_list(symbols)
+        self._timeout = settings.seconds("timeout", timeout)
+        self._hello = settings.seconds("connect_timeout", connect_timeout)
+        self._retry = settings.seconds("retry", retry)
+        self._longest_retry = max(self._retry, settings.seconds("longest_retry", longest_retry))
+        self._heartbeat = settings.seconds("heartbeat", heartbeat)
         self._clock = parse_clock(clock)
         if late_ticks is None:
             late_ticks = _LATE_TICKS if isinstance(self._clock, SystemClock) else 0.0
-        self._late_ms = round(1000 * _seconds("late_ticks", late_ticks, least=0.0))
+        self._late_ms = round(1000 * settings.seconds("late_ticks", late_ticks, least=0.0))
         if isinstance(chunk, bool) or not isinstance(chunk, int) or not 10 <= chunk <= 100_000:
             raise ConfigError(f"chunk: must be a number of bars from 10 to 100000, not {chunk!r}")
-        self._history = History(self._working, self._zone, self._code, chunk, self._retry)
+        self._history = History(
+            self._working, self._zone, self._code, self._sessions, chunk, self._retry
+        )
         self._streams = Streams()
         self._check = ZoneCheck(self._zone, str(self._address))
+        self._updater = Updater(
+            self._streams,
+            self._history,
+            self._check,
+            self._sessions,
+            self._zone.grain,
+            self._late_ms,
+        )
         self._context: zmq.Context[Any] | None = None
         self._line: Line | None = None
         self._task: asyncio.Task[None] | None = None
@@ -130,11 +138,6 @@ class DwxMarket(MarketBase):
         self._confirmed: set[str] = set()
         self._watched: dict[str, dict[str, int]] = {"prices": {}, "rates": {}}
         self._sent: dict[str, list[str]] = {"prices": [], "rates": []}
-        self._known: dict[Key, Ints] = {}
-        self._asked: dict[Key, int] = {}
-        self._barren: dict[Key, int] = {}
-        self._signs: dict[str, int] = {}
-        self._turn = 0
 
     # ---- life
 
@@ -205,7 +208,7 @@ class DwxMarket(MarketBase):
             try:
                 if self._line is None or self._line.lost is not None:
                     await self._open()
-                await self._round(self._working())
+                now = await self._round(self._working())
             except LiveTraderError as error:
                 self._say(FeedState.DISCONNECTED, str(error))
             except Exception as error:  # a stream that stops without a word would be worse
@@ -214,7 +217,7 @@ class DwxMarket(MarketBase):
             else:
                 pause = self._retry
                 self._say(FeedState.CONNECTED)
-                await self._until_due(self._working_or_none())
+                await self._until_due(self._working_or_none(), now)
                 continue
             await asyncio.sleep(pause)
             pause = min(2 * pause, self._longest_retry)
@@ -222,13 +225,13 @@ class DwxMarket(MarketBase):
     def _working_or_none(self) -> Line | None:
         return None if self._line is None or self._line.lost is not None else self._line
 
-    async def _until_due(self, line: Line | None) -> None:
-        """Wait for the next minute, or for a sign that there is something to do."""
+    async def _until_due(self, line: Line | None, now: int) -> None:
+        """Wait for what comes due after ``now``, or for a sign that there is something to do."""
         if line is None:
             return
         loop = asyncio.get_running_loop()
         waits = [
-            loop.create_task(self._clock.sleep_until(self._next_due())),
+            loop.create_task(self._clock.sleep_until(self._updater.next_due(now))),
             loop.create_task(self._wake.wait()),
         ]
         try:
@@ -243,6 +246,15 @@ class DwxMarket(MarketBase):
                 await line.heartbeat()
             except LiveTraderError:
                 return  # the next round sees the lost line, and says so
+
+    async def _round(self, line: Line) -> int:
+        """Bring everything up to date; returns for which moment (UTC ms)."""
+        await self._track(line)
+        now = self._clock.now()
+        if self._check.due(now):
+            await self._check_clock(line)
+        await self._updater.update(now)
+        return now
 
     def _say(self, state: FeedState, reason: str = "") -> None:
         if self._state is None or self._state[0] is not state:
@@ -291,23 +303,21 @@ class DwxMarket(MarketBase):
         end = now if to_ts is None else min(to_ts - 1, now)
         if from_ts is not None and from_ts > end:
             return Klines.empty(symbol, timeframe)
-        until = min(sessions.kline_end(self._bucket(symbol, timeframe, end), timeframe) - 1, now)
+        # The last kline may go on after ``end``; the first one may be cut and is left out then.
+        until = min(sessions.kline_end(opening(sessions, timeframe, end), timeframe) - 1, now)
         count = None if limit is None else (limit + 2) * max(1, duration // duration_ms(base))
-        bars = await self._history.before(symbol, base, until, from_ts, count, sessions)
-        klines, closed = self._closed(bars, timeframe, now)
-        keep = klines.datetime <= end
-        if from_ts is not None:
-            keep &= klines.datetime >= from_ts
-        first, last = int(np.argmax(keep)), int(keep.sum())
-        last = first + last if last else first
-        known = min(last, closed)
+        bars = await self._history.before(symbol, base, until, from_ts, count)
+        klines, closed = gather(bars, timeframe, sessions, now, self._late_ms)
+        first = 0 if from_ts is None else int(np.searchsorted(klines.datetime, from_ts))
+        last = int(np.searchsorted(klines.datetime, end, side="right"))
+        known = max(first, min(last, closed))
         if limit is not None:
             first = max(first, known - limit)
-        if not (forming and closed < last):
-            return klines[min(first, known) : known]
-        klines = klines[: closed + 1]
-        klines.forming = True
-        return klines[min(first, closed) :]
+        if not (forming and first <= closed < last):
+            return klines[first:known]
+        unfinished = klines[: closed + 1]
+        unfinished.forming = True
+        return unfinished[first:]
 
     async def get_contract(self, symbol: str) -> Contract:
         """The usual contract of ``symbol``, which the advisor does not tell; a lot is 100,000.
@@ -347,12 +357,11 @@ class DwxMarket(MarketBase):
 
         Raises UnknownSymbol, UnknownTimeframe.
         """
-        duration = duration_ms(timeframe)
-        sessions = default_contract(self._checked(symbol)).sessions
+        duration_ms(timeframe)
+        sessions = self._sessions(self._checked(symbol))
+        # Those that end later than this are still to come.
         ended = self._clock.now() - self._late_ms
-        # What opens after this closes after now.
-        after = self._bucket(symbol, timeframe, ended) - (1 if timeframe == "1d" else duration)
-        del sessions
+        after = opening(sessions, timeframe, ended) - 1
         return self._watch("rates", symbol, self._streams.klines(symbol, timeframe, after))
 
     def watch_ticks(self, symbol: str) -> AsyncIterator[Tick]:
@@ -422,119 +431,12 @@ class DwxMarket(MarketBase):
                 if self._code(symbol) == sign.symbol:
                     self._streams.offer_tick(Tick(symbol, now, bid=sign.bid, ask=sign.ask))
             return
-        opened = self._zone.moment(sign.server)
-        if opened > self._signs.get(sign.symbol, 0):
-            self._check.sign(sign.server, now)
-            self._signs[sign.symbol] = opened
-            self._wake.set()
-
-    # ---- bringing the streams up to date
-
-    async def _round(self, line: Line) -> None:
-        """Ask for what has closed since the last time, and give it in the order of its closing."""
-        await self._track(line)
-        now = self._clock.now()
-        if self._check.due(now):
-            await self._check_clock(line)
-        complete = now // MINUTE_MS * MINUTE_MS
-        news: list[Klines] = []
-        asked: dict[Key, int] = {}
-        for key in self._streams.wanted():
-            boundary = self._boundary(key, now)
-            if boundary <= self._asked.get(key, 0):
-                continue
-            if not self._over(key[0], boundary, now):
-                complete = min(complete, boundary - MINUTE_MS)
-            elif self._worth_asking(key, boundary, now):
-                news.append(await self._news(*key, now))
-                asked[key] = boundary
-        self._asked.update(asked)
-        await self._give(news, complete)
-
-    def _boundary(self, key: Key, now: int) -> int:
-        """The last moment up to ``now`` at which klines of a stream close."""
-        symbol, timeframe = key
-        if timeframe != "1d":
-            return now - now % duration_ms(timeframe)
-        sessions = default_contract(symbol).sessions
-        return sessions.close_of(sessions.previous_trading_day(sessions.trading_date(now)))
-
-    def _over(self, symbol: str, boundary: int, now: int) -> bool:
-        """Whether no tick can come any more for what closes at ``boundary``."""
-        return now >= boundary + self._late_ms or self._signs.get(self._code(symbol), 0) >= boundary
-
-    def _worth_asking(self, key: Key, boundary: int, now: int) -> bool:
-        before = self._asked.get(key, 0)
-        if self._signs.get(self._code(key[0]), 0) >= before:
-            return True
-        if now < self._barren.get(key, 0):
-            return False
-        sessions = default_contract(key[0]).sessions
-        return sessions.next_open(before) < boundary or boundary - before >= _IDLE_MS
-
-    def _next_due(self) -> int:
-        now = self._clock.now()
-        due = now - now % MINUTE_MS + MINUTE_MS
-        late = now - now % MINUTE_MS + self._late_ms
-        return late if now < late else due
-
-    async def _news(self, symbol: str, timeframe: str, now: int) -> Klines:
-        """Klines of a stream that closed and were not given yet."""
-        base = base_of(timeframe, self._zone.grain)
-        need = self._bucket(symbol, timeframe, self._streams.last(symbol, timeframe) + 1)
-        known = self._known.get((symbol, base), np.empty(0, np.int64))
-        beginnings = known[known <= need][-_BEGINNINGS:]
-        if len(beginnings):
-            # Another one each time, so that an answer tells which request it belongs to.
-            self._turn += 1
-            anchor = int(beginnings[self._turn % len(beginnings)])
-            try:
-                bars = await self._history.after(symbol, base, anchor, now)
-            except MissingBar:
-                del self._known[symbol, base]
-                raise
-        else:
-            sessions = default_contract(symbol).sessions
-            start = need - _REMEMBERED * duration_ms(base)
-            bars = await self._history.before(symbol, base, now, start, None, sessions)
-            if not len(bars):
-                self._barren[symbol, timeframe] = now + _IDLE_MS
-        self._remember(symbol, base, bars, now)
-        klines, closed = self._closed(bars[np.searchsorted(bars.datetime, need) :], timeframe, now)
-        return klines[:closed]
-
-    def _remember(self, symbol: str, base: str, bars: Klines, now: int) -> None:
-        if len(bars):
-            opens = bars.datetime
-            self._check.newest(int(opens[-1]), now)
-            known = self._known.get((symbol, base), opens[:0])
-            merged = np.union1d(known, opens[opens <= now])
-            self._known[symbol, base] = merged[-_REMEMBERED:]
-
-    def _closed(self, bars: Klines, timeframe: str, now: int) -> tuple[Klines, int]:
-        """``bars`` gathered into ``timeframe``, and how many of these are over at ``now``."""
-        sessions = default_contract(bars.symbol).sessions
-        klines = aggregate(bars, timeframe, sessions)
-        ends = sessions.kline_ends(klines.datetime, timeframe)
-        newest = int(bars.datetime[-1]) if len(bars) else 0
-        over = (ends + self._late_ms <= now) | ((ends <= now) & (ends <= newest))
-        return klines, int(over.sum())
-
-    async def _give(self, news: list[Klines], complete: int) -> None:
-        ends = [
-            default_contract(klines.symbol).sessions.kline_ends(klines.datetime, klines.timeframe)
-            for klines in news
-        ]
-        given = [0] * len(news)
-        for moment in np.unique(np.concatenate([np.empty(0, np.int64), *ends])).tolist():
-            for index, klines in enumerate(news):
-                last = int(np.searchsorted(ends[index], moment, side="right"))
-                if last > given[index]:
-                    self._streams.offer(klines[given[index] : last])
-                    given[index] = last
-            if moment <= complete:
-                await self._streams.settle(moment)
-        await self._streams.settle(complete)
+        for symbol in self._watched["rates"]:
+            if self._code(symbol) == sign.symbol and self._updater.sign(
+                symbol, self._zone.moment(sign.server)
+            ):
+                self._check.sign(sign.server, now)
+                self._wake.set()
 
     # ---- symbols
 
@@ -546,57 +448,18 @@ class DwxMarket(MarketBase):
         default_contract(symbol)
         return symbol
 
+    def _checked_list(self, symbols: Sequence[str]) -> list[str]:
+        try:
+            return sorted({self._checked(symbol) for symbol in settings.names("symbols", symbols)})
+        except UnknownSymbol as error:
+            raise ConfigError(f"symbols: {error}") from None
+
+    def _sessions(self, symbol: str) -> Sessions:
+        return default_contract(symbol).sessions
+
     def _code(self, symbol: str) -> str:
         return symbol[len(market_of(symbol)) + 1 :] + self._suffix
-
-    def _bucket(self, symbol: str, timeframe: str, moment: int) -> int:
-        """When the kline that holds ``moment`` opens."""
-        if timeframe != "1d":
-            return moment - moment % duration_ms(timeframe)
-        sessions = default_contract(symbol).sessions
-        return sessions.open_of(sessions.trading_date(moment))
 
 
 def _answers(action: str) -> Accept:
     return lambda reply: reply.get("_action") == action
-
-
-# --------------------------------------------------------------------------- settings
-
-
-def _host(host: object) -> str:
-    if not isinstance(host, str) or not host.strip() or any(c in host for c in "/; \t"):
-        raise ConfigError(f"host: must be a name or address without a port, not {host!r}")
-    return host.strip("[]")
-
-
-def _port(name: str, value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 65535:
-        raise ConfigError(f"{name}: must be a port from 1 to 65535, not {value!r}")
-    return value
-
-
-def _seconds(name: str, value: object, least: float = 0.001) -> float:
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not (number and least <= float(value) <= 86_400):  # type: ignore[arg-type]
-        raise ConfigError(f"{name}: must be seconds from {least:g} to 86400, not {value!r}")
-    return float(value)  # type: ignore[arg-type]
-
-
-def _list(name: str, values: object) -> list[str]:
-    if isinstance(values, str) or not isinstance(values, Sequence):
-        raise ConfigError(f"{name}: must be a list, not {values!r}")
-    return list(values)
-
-
-def _markets(markets: Sequence[str]) -> tuple[str, ...]:
-    found = tuple(_list("markets", markets))
-    if not found or not all(isinstance(code, str) and code.isalnum() for code in found):
-        raise ConfigError(f"markets: must be MARKET codes such as FOREX, not {markets!r}")
-    return found
-
-
-def _suffix(suffix: object) -> str:
-    if not isinstance(suffix, str) or any(c in suffix for c in ";: '\n"):
-        raise ConfigError(f"suffix: must be what stands behind a code, not {suffix!r}")
-    return suffix
