@@ -12,9 +12,9 @@ help:  ## what there is
 
 $(VENV)/.base: setup.cfg pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "livetrader needs Python 3.10 or later: make PYTHON=python3.11 …")'
-	@echo "setting up $(VENV) (a minute or so, once)"
+	@echo "setting up $(VENV) (a few minutes, once: tqsdk is large)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --editable .
+	@$(BIN)/python -m pip install --quiet --editable '.[all]'
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.base

@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
-from enum import Enum
 from typing import TypeVar
 
 from livetrader_core.errors import ConfigError, LiveTraderError
 from livetrader_core.market.base import MarketBase
+from livetrader_core.market.finding import Finding, Verdict
 from livetrader_core.models import Kline, Tick, market_of
 from livetrader_core.timeframe import MINUTE_MS
 
@@ -18,29 +17,8 @@ Item = TypeVar("Item")
 
 #: Bars asked for to see whether a venue gives any.
 _SAMPLE = 300
-#: A venue's clock may differ from this computer's by so much, in milliseconds.
-_CLOCK_MS = 5_000
 #: A bar may be missing for so many minutes of an open session before that is told.
 _QUIET_MINUTES = 10
-
-
-class Verdict(str, Enum):
-    """Whether a check passed."""
-
-    OK = "ok"
-    DOUBT = "doubt"  #: worth a look; it may well be right
-    FAILED = "failed"
-    SKIPPED = "skipped"  #: cannot be told now, such as while the market is closed
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One check of one venue: what was found and, if that is not well, what to do about it."""
-
-    check: str
-    verdict: Verdict
-    found: str
-    advice: str = ""
 
 
 async def examine(market: MarketBase, symbol: str | None, patience: float) -> list[Finding]:
@@ -116,7 +94,9 @@ async def _bars(market: MarketBase, symbol: str) -> Finding:
     closed = int(klines.datetime[-1]) + MINUTE_MS
     venue = market.now() - market.delay_ms
     behind = _open_minutes(contract.sessions.is_open, closed, venue)
-    told = f"{len(klines)} of {symbol}; the newest closed {(venue - closed) / MINUTE_MS:.0f} min ago"
+    told = (
+        f"{len(klines)} of {symbol}; the newest closed {(venue - closed) / MINUTE_MS:.0f} min ago"
+    )
     if market.delay_ms:
         told += f" (beside the delay of {market.delay_ms / MINUTE_MS:g} min)"
     if behind > _QUIET_MINUTES:
@@ -124,7 +104,7 @@ async def _bars(market: MarketBase, symbol: str) -> Finding:
             "bars",
             Verdict.DOUBT,
             f"{told}, {behind} of them while the market was open",
-            "a holiday, a symbol that seldom trades, a wrong delay_ms or time zone, or a stale host",
+            "a holiday, a symbol that seldom trades, a wrong delay or time zone, or a stale host",
         )
     return Finding("bars", Verdict.OK, told)
 
@@ -157,7 +137,7 @@ async def _live(market: MarketBase, symbol: str, patience: float) -> Finding:
             "subscription",
             Verdict.DOUBT,
             f"{symbol}: no {first} came within {patience:g} s",
-            "a bar comes once a minute: ask again with a longer --patience; then try another symbol",
+            "a bar comes once a minute: ask with a longer --patience, then for another symbol",
         )
     kind = "bar" if isinstance(came, Kline) else "tick"
     late = (market.now() - came.datetime) / 1000 - (60 if isinstance(came, Kline) else 0)
@@ -178,24 +158,9 @@ async def _first(
 
     tasks = [asyncio.ensure_future(one(stream)) for stream in streams]
     try:
-        done, _ = await asyncio.wait(
-            tasks, timeout=patience, return_when=asyncio.FIRST_COMPLETED
-        )
+        done, _ = await asyncio.wait(tasks, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
         return next((task.result() for task in done if not task.exception()), None)
     finally:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-
-
-def clock_finding(offset_ms: float, of: str) -> Finding:
-    """Whether the clock of ``of`` agrees with this computer's, which is ahead by ``offset_ms``."""
-    told = f"{of} is {abs(offset_ms) / 1000:.1f} s {'behind' if offset_ms > 0 else 'ahead'}"
-    if abs(offset_ms) <= _CLOCK_MS:
-        return Finding("clock", Verdict.OK, told)
-    return Finding(
-        "clock",
-        Verdict.DOUBT,
-        told,
-        "set this computer's clock (NTP); bars are taken for closed by it",
-    )

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 #: Seconds after which an adapter that does not come to the clock's moment is given up.
 _PATIENCE = 30.0
+_NEVER = 2**62
 
 
 # --------------------------------------------------------------------------- venues
@@ -63,6 +64,16 @@ def _mt4(recordings: Sequence[Recording], clock: SteppedClock) -> _Pair:
     )
 
 
+def _tq(recordings: Sequence[Recording], clock: SteppedClock) -> _Pair:
+    from livetrader_core.market.tq import TqMarket
+    from livetrader_core.sim.tq_server import TqServer
+
+    venue = TqServer(recordings, clock)
+    return venue, lambda: TqMarket(
+        "rehearsal", "rehearsal", auth_url=venue.auth_url, md_url=venue.md_url, clock=clock
+    )
+
+
 _Pair = tuple[SimulatedVenue, Callable[[], MarketBase]]
 
 #: By MARKET: the simulated venue and, once it listens, the adapter for it.
@@ -70,6 +81,7 @@ _VENUES: Mapping[str, Callable[[Sequence[Recording], SteppedClock], _Pair]] = {
     "US": _tdx,
     "HK": _tdx,
     "FOREX": _mt4,
+    **dict.fromkeys(("SHFE", "INE", "DCE", "CZCE", "CFFEX", "GFEX"), _tq),
 }
 
 
@@ -162,10 +174,11 @@ class RehearsalMarket(MarketBase):
     """What :class:`ReplayMarket` gives, through the adapters of US stocks, forex and futures.
 
     ``source``, ``shift_weeks``, ``seed``, ``symbols`` and ``contracts`` are those of ReplayMarket.
-    Until it begins, the venues stand at the end of the recording, so that all of it is history;
-    with ``start`` it begins when it is connected, else with :meth:`begin`, and the venues are
-    started anew at that moment. Their clock then goes from one kline's close to the next, when
-    everything was read and every follower is done. Raises ConfigError naming the setting at fault.
+    Until it begins, the venues stand at ``end``, or at the end of the recording, so that all of it
+    is history as far as the venues give it; with ``start`` it begins when it is connected, else
+    with :meth:`begin`, and the venues are started anew at that moment. Their clock then goes from
+    one kline's close to the next, when everything was read and every follower is done. Raises
+    ConfigError naming the setting at fault.
     """
 
     clocked = True
@@ -195,7 +208,8 @@ class RehearsalMarket(MarketBase):
             if code not in _VENUES:
                 known = ", ".join(_VENUES)
                 raise ConfigError(f"symbols: there is no simulated venue of {code}, but of {known}")
-        self._given = None if start is None else _span(start, end)
+        self._start = None if start is None else moment_of("start", start)
+        self._end = _NEVER if end is None else moment_of("end", end)
         self._span: _Span | None = None
         self._recordings: dict[str, Recording] = {}
         self._watched: set[str] = set()
@@ -209,11 +223,11 @@ class RehearsalMarket(MarketBase):
         for symbol in await self._replay.list_symbols():
             klines = await self._replay.get_kline_histories(symbol)
             self._recordings[symbol] = Recording(await self._replay.get_contract(symbol), klines)
-        if self._given is not None:
-            self.begin(self._given.start, self._given.end)
+        if self._start is not None:
+            self.begin(self._start)
         else:
             ends = [int(r.ends[-1]) for r in self._recordings.values() if len(r.klines)]
-            self._opening = self._open(None, max(ends, default=0))
+            self._opening = self._open(None, min(max(ends, default=0), self._end))
         await self._stage()
 
     def _open(self, before: asyncio.Task[_Stage] | None, moment: int) -> asyncio.Task[_Stage]:
@@ -242,7 +256,7 @@ class RehearsalMarket(MarketBase):
         await self._replay.disconnect()
 
     def begin(self, start: int, end: int | None = None) -> None:
-        """Start the venues anew at ``start`` (UTC ms); what closes later is the future.
+        """Start the venues anew at ``start`` (UTC ms): what closes later is the future, to ``end``.
 
         Raises InvalidRequest if it has begun already.
         """
@@ -250,7 +264,10 @@ class RehearsalMarket(MarketBase):
             raise InvalidRequest(
                 "the rehearsal has begun already; restart its server, or reconnect its market"
             )
-        self._span = _span(start, end)
+        last = self._end if end is None else end
+        if last < start:
+            raise InvalidRequest(f"the rehearsal would end at {last}, before its start at {start}")
+        self._span = _Span(start, last)
         self._opening = self._open(self._opening, start)
         self._begun.set()
 
@@ -339,11 +356,3 @@ class RehearsalMarket(MarketBase):
             raise UnknownSymbol(
                 f"{symbol} is not recorded; there are {', '.join(self._recordings) or 'none'}"
             )
-
-
-def _span(start: Moment, end: Moment | None) -> _Span:
-    first = moment_of("start", start)
-    last = 2**62 if end is None else moment_of("end", end)
-    if last < first:
-        raise InvalidRequest(f"the rehearsal would end at {last}, before its start at {first}")
-    return _Span(first, last)

@@ -16,8 +16,8 @@ from livetrader_core.timeframe import DAY_MS, MINUTE_MS
 #: Tuesday 2025-11-04 14:00 UTC: US stocks, forex and copper in the night all trade.
 START = 1_762_264_800_000
 END = START + 90 * MINUTE_MS
-SYMBOLS = ["US.BABA", "US.AAPL"]
-SETTINGS = {"source": "generated", "seed": 3, "symbols": SYMBOLS}
+SYMBOLS = ["US.BABA", "FOREX.EURUSD", "SHFE.cu2605"]
+SETTINGS = {"source": "generated", "seed": 3, "symbols": SYMBOLS, "end": END + DAY_MS}
 
 
 def assert_same(got: Klines, recorded: Klines) -> None:

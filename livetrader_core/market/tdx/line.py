@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from livetrader_core.errors import LiveTraderError, NotConnected, ProtocolError, RequestTimeout
 from livetrader_core.market.tdx.wire import HEADER_SIZE, Header, Request, read_body, read_header
@@ -153,8 +153,8 @@ class Line(asyncio.Protocol):
     # ---- asyncio.Protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        # uvloop's transports do not derive from asyncio's classes.
+        self._transport = cast(asyncio.Transport, transport)
         self.heard = self._loop.time()
 
     def connection_lost(self, exc: Exception | None) -> None:
