@@ -138,6 +138,31 @@ def test_history_by_count_by_date_and_before_a_date() -> None:
     asyncio.run(main())
 
 
+def test_long_past_bars_are_looked_for() -> None:
+    days = [rising("US.BABA", OPEN + n * DAY_MS, 390, price=100.0 + n) for n in range(60)]
+    klines = Klines.concat([day for n, day in enumerate(days) if n % 7 < 5])
+
+    async def main() -> None:
+        now = int(klines.datetime[-1]) + MINUTE_MS
+        async with tdx(record(klines), now) as (market, server, _):
+            before = server.answered[0x23FF]
+            for last in (500, 1000, 5000, 9000, len(klines) - 1):
+                got = await market.get_kline_histories(
+                    "US.BABA", to_ts=int(klines.datetime[last]), limit=300
+                )
+                assert_same(got, klines[last - 300 : last])
+            got = await market.get_kline_histories(
+                "US.BABA",
+                from_ts=int(klines.datetime[1000]),
+                to_ts=int(klines.datetime[3000]),
+                timeframe="5m",
+            )
+            assert_same(got, aggregate(klines[1000:3000], "5m", US))
+            assert server.answered[0x23FF] - before < 60
+
+    asyncio.run(main())
+
+
 def test_only_closed_bars_unless_the_forming_one_is_asked_for() -> None:
     recordings = stocks()
     klines = recordings[1].klines
@@ -461,6 +486,36 @@ def test_the_host_that_gives_bars_is_chosen_and_left_when_it_stops() -> None:
             await market.disconnect()
             for server in servers:
                 await server.stop()
+
+    asyncio.run(main())
+
+
+def test_a_host_that_stands_still_is_left_for_one_that_does_not() -> None:
+    recordings = stocks()
+
+    async def main() -> None:
+        clock, stopped = SteppedClock(OPEN), SteppedClock(OPEN + MINUTE_MS)
+        stuck, moving = TdxServer(recordings, stopped), TdxServer(recordings, clock)
+        await stuck.start()
+        await moving.start()
+        market = TdxMarket([stuck.endpoint, moving.endpoint], clock=clock, **SHORT)
+        try:
+            await market.connect()
+            told = states(market)
+            async with (
+                reading(market, ("US.BABA", "1m")) as (stream,),
+                stepping(market, clock) as stepper,
+            ):
+                for n in range(1, 31):
+                    await stepper.to(OPEN + n * MINUTE_MS)
+                await until(lambda: len(stream.klines) > 20)
+                await stepper.to(OPEN + 31 * MINUTE_MS)
+                assert stream.times == recordings[1].klines.datetime[:31].tolist()
+                assert told == []
+        finally:
+            await market.disconnect()
+            await stuck.stop()
+            await moving.stop()
 
     asyncio.run(main())
 

@@ -199,9 +199,16 @@ class Lines:
         host.empty += 1
         host.why = why
         if any(other.rank < host.rank for other in self.hosts):
-            for line in [line for line in self._lines if line.address == host.address]:
-                line.abandoned = True
-                line.abort(why)
+            self._leave([line for line in self._lines if line.address == host.address], why)
+
+    def rank_anew(self, why: str) -> None:
+        """Compare all hosts and go on with the best; the line counts as unbroken."""
+        self._leave(list(self._lines), why)
+
+    def _leave(self, lines: list[Line], why: str) -> None:
+        for line in lines:
+            line.abandoned = True
+            line.abort(why)
 
     def _reasons(self) -> str:
         return "; ".join(host.why or f"{host.address}: not tried" for host in self.hosts)
