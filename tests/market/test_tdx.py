@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import uvloop
 
 from livetrader_core.clock import SteppedClock
 from livetrader_core.errors import (
@@ -474,14 +475,19 @@ def test_the_host_that_gives_bars_is_chosen_and_left_when_it_stops() -> None:
             assert len(await market.get_kline_histories("US.BABA", limit=5)) == 5
             used = max((good, other), key=lambda server: server.answered.get(0x23FF, 0))
             spare = other if used is good else good
-            used.inject(Fault(FaultKind.EMPTY, count=100))
+            used.inject(Fault(FaultKind.EMPTY, count=30))
             before = spare.answered[0x23FF]
             for _ in range(3):
                 assert len(await market.get_kline_histories("US.BABA", limit=5)) == 5
             assert spare.answered[0x23FF] > before
-            reports = {str(host.address): host for host in market.lines.hosts}
-            assert not reports[hollow.endpoint].newest
-            assert reports[gone.endpoint].failures
+            reports = await market.examine()
+            assert [str(host.address) for host in reports] == [s.endpoint for s in servers]
+            assert [bool(host.newest) for host in reports] == [
+                server is spare for server in servers
+            ]
+            assert [host.failures for host in reports] == [0, 0, 0, 1]
+            assert gone.endpoint in reports[3].why
+            assert all(abs(host.clock_error) < 1000 for host in reports[:3])
         finally:
             await market.disconnect()
             for server in servers:
@@ -577,6 +583,28 @@ def test_never_another_symbols_bars(kind: FaultKind) -> None:
             assert await one(market, 1) == 1
 
     asyncio.run(main())
+
+
+def test_it_runs_on_uvloop_as_well() -> None:
+    recordings = stocks()
+
+    async def main() -> None:
+        async with (
+            tdx(recordings, OPEN) as (market, server, clock),
+            reading(market, ("US.BABA", "1m")) as (stream,),
+            stepping(market, clock) as stepper,
+        ):
+            await stepper.to(OPEN + 5 * MINUTE_MS)
+            server.inject(Fault(FaultKind.CUT))
+            server.inject(Fault(FaultKind.FRAGMENT, count=5))
+            await stepper.to(OPEN + 20 * MINUTE_MS)
+            assert stream.times == recordings[1].klines.datetime[:20].tolist()
+
+    loop = uvloop.new_event_loop()
+    try:
+        loop.run_until_complete(main())
+    finally:
+        loop.close()
 
 
 # --------------------------------------------------------------------------- labels

@@ -6,7 +6,7 @@ import asyncio
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from livetrader_core.errors import LiveTraderError, NotConnected, ProtocolError, RequestTimeout
 from livetrader_core.market.tdx.wire import HEADER_SIZE, Header, Request, read_body, read_header
@@ -155,8 +155,7 @@ class Line(asyncio.Protocol):
     # ---- asyncio.Protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is none by inheritance
         self.heard = self._loop.time()
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -213,6 +213,13 @@ class Lines:
     def _reasons(self) -> str:
         return "; ".join(host.why or f"{host.address}: not tried" for host in self.hosts)
 
+    async def examine(self) -> list[Host]:
+        """What every host answers now, each tried on a connection of its own, in their order."""
+        hosts = [Host(host.address) for host in self.hosts]
+        lines = await asyncio.gather(*(self._try(host) for host in hosts))
+        await asyncio.gather(*(line.close() for line in lines if line is not None))
+        return hosts
+
     # ---- connections
 
     async def _connect(self) -> None:

@@ -42,7 +42,7 @@ from livetrader_core.market.tdx.labels import (
     UsLabels,
 )
 from livetrader_core.market.tdx.line import Address, Line
-from livetrader_core.market.tdx.lines import Limits, Lines
+from livetrader_core.market.tdx.lines import Host, Limits, Lines
 from livetrader_core.models import Contract, FeedState, Kline, Klines, Tick, market_of
 from livetrader_core.timeframe import DAY_MS, MINUTE_MS, duration_ms
 
@@ -170,7 +170,7 @@ class TdxMarket(MarketBase):
             # Loading the calendar takes seconds.
             days = await asyncio.get_running_loop().run_in_executor(None, exchange_days)
             self._days = TradingDays(days)
-        lines = Lines(self._addresses, self._limits, self.now, self._probe, self._on_change)
+        lines = self._make_lines()
         await lines.open()
         self._lines = lines
         self._moved = self._complete()
@@ -191,6 +191,17 @@ class TdxMarket(MarketBase):
     def now(self) -> int:
         """The venue's time (UTC ms); what it quotes is ``delay_ms`` older."""
         return self._clock.now()
+
+    async def examine(self) -> list[Host]:
+        """What each host in the settings answers now; it need not be connected.
+
+        Raises ConfigError if the extra is not installed.
+        """
+        wire.require_pytdx()
+        return await self._make_lines().examine()
+
+    def _make_lines(self) -> Lines:
+        return Lines(self._addresses, self._limits, self.now, self._probe, self._on_change)
 
     @property
     def doubts(self) -> list[str]:
