@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import uvloop
 
 from livetrader_core.clock import SteppedClock
 from livetrader_core.errors import (
@@ -134,6 +135,31 @@ def test_history_by_count_by_date_and_before_a_date() -> None:
             assert_same(await ask("US.BABA", limit=9999), klines)
             assert len(await ask("US.BABA", to_ts=int(klines.datetime[0]))) == 0
             assert len(await ask("US.BABA", from_ts=now)) == 0
+
+    asyncio.run(main())
+
+
+def test_long_past_bars_are_looked_for() -> None:
+    days = [rising("US.BABA", OPEN + n * DAY_MS, 390, price=100.0 + n) for n in range(60)]
+    klines = Klines.concat([day for n, day in enumerate(days) if n % 7 < 5])
+
+    async def main() -> None:
+        now = int(klines.datetime[-1]) + MINUTE_MS
+        async with tdx(record(klines), now) as (market, server, _):
+            before = server.answered[0x23FF]
+            for last in (500, 1000, 5000, 9000, len(klines) - 1):
+                got = await market.get_kline_histories(
+                    "US.BABA", to_ts=int(klines.datetime[last]), limit=300
+                )
+                assert_same(got, klines[last - 300 : last])
+            got = await market.get_kline_histories(
+                "US.BABA",
+                from_ts=int(klines.datetime[1000]),
+                to_ts=int(klines.datetime[3000]),
+                timeframe="5m",
+            )
+            assert_same(got, aggregate(klines[1000:3000], "5m", US))
+            assert server.answered[0x23FF] - before < 60
 
     asyncio.run(main())
 
@@ -449,18 +475,53 @@ def test_the_host_that_gives_bars_is_chosen_and_left_when_it_stops() -> None:
             assert len(await market.get_kline_histories("US.BABA", limit=5)) == 5
             used = max((good, other), key=lambda server: server.answered.get(0x23FF, 0))
             spare = other if used is good else good
-            used.inject(Fault(FaultKind.EMPTY, count=100))
+            used.inject(Fault(FaultKind.EMPTY, count=30))
             before = spare.answered[0x23FF]
             for _ in range(3):
                 assert len(await market.get_kline_histories("US.BABA", limit=5)) == 5
             assert spare.answered[0x23FF] > before
-            reports = {str(host.address): host for host in market.lines.hosts}
-            assert not reports[hollow.endpoint].newest
-            assert reports[gone.endpoint].failures
+            reports = await market.examine()
+            assert [str(host.address) for host in reports] == [s.endpoint for s in servers]
+            assert [bool(host.newest) for host in reports] == [
+                server is spare for server in servers
+            ]
+            assert [host.failures for host in reports] == [0, 0, 0, 1]
+            assert gone.endpoint in reports[3].why
+            assert all(abs(host.clock_error) < 1000 for host in reports[:3])
         finally:
             await market.disconnect()
             for server in servers:
                 await server.stop()
+
+    asyncio.run(main())
+
+
+def test_a_host_that_stands_still_is_left_for_one_that_does_not() -> None:
+    recordings = stocks()
+
+    async def main() -> None:
+        clock, stopped = SteppedClock(OPEN), SteppedClock(OPEN + MINUTE_MS)
+        stuck, moving = TdxServer(recordings, stopped), TdxServer(recordings, clock)
+        await stuck.start()
+        await moving.start()
+        market = TdxMarket([stuck.endpoint, moving.endpoint], clock=clock, **SHORT)
+        try:
+            await market.connect()
+            told = states(market)
+            async with (
+                reading(market, ("US.BABA", "1m")) as (stream,),
+                stepping(market, clock) as stepper,
+            ):
+                for n in range(1, 31):
+                    await stepper.to(OPEN + n * MINUTE_MS)
+                await until(lambda: len(stream.klines) > 20)
+                await stepper.to(OPEN + 31 * MINUTE_MS)
+                assert stream.times == recordings[1].klines.datetime[:31].tolist()
+                assert told == []
+        finally:
+            await market.disconnect()
+            await stuck.stop()
+            await moving.stop()
 
     asyncio.run(main())
 
@@ -522,6 +583,28 @@ def test_never_another_symbols_bars(kind: FaultKind) -> None:
             assert await one(market, 1) == 1
 
     asyncio.run(main())
+
+
+def test_it_runs_on_uvloop_as_well() -> None:
+    recordings = stocks()
+
+    async def main() -> None:
+        async with (
+            tdx(recordings, OPEN) as (market, server, clock),
+            reading(market, ("US.BABA", "1m")) as (stream,),
+            stepping(market, clock) as stepper,
+        ):
+            await stepper.to(OPEN + 5 * MINUTE_MS)
+            server.inject(Fault(FaultKind.CUT))
+            server.inject(Fault(FaultKind.FRAGMENT, count=5))
+            await stepper.to(OPEN + 20 * MINUTE_MS)
+            assert stream.times == recordings[1].klines.datetime[:20].tolist()
+
+    loop = uvloop.new_event_loop()
+    try:
+        loop.run_until_complete(main())
+    finally:
+        loop.close()
 
 
 # --------------------------------------------------------------------------- labels

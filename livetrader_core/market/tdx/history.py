@@ -17,7 +17,7 @@ from livetrader_core.market.tdx import wire
 from livetrader_core.market.tdx.codes import Code
 from livetrader_core.market.tdx.labels import Labels
 from livetrader_core.market.tdx.lines import Host, Lines
-from livetrader_core.market.tdx.wire import MOST_BARS, Page
+from livetrader_core.market.tdx.wire import MOST_BARS, Page, Request
 from livetrader_core.models import Ints, Klines
 from livetrader_core.sessions import Sessions
 
@@ -60,29 +60,45 @@ class History:
         self.doubts: dict[str, str] = {}
 
     async def fetch(
-        self, instrument: Instrument, timeframe: str, enough: Enough, first: int = MOST_BARS
+        self,
+        instrument: Instrument,
+        timeframe: str,
+        enough: Enough,
+        first: int = MOST_BARS,
+        before: int | None = None,
     ) -> Klines:
         """Bars of ``timeframe`` (1m or 1d) from the newest back until ``enough`` or the first.
 
-        The last one may still form. ``first`` is how many to ask for first. Raises Unavailable,
-        ProtocolError.
+        The last one may still form. ``first`` is how many to ask for first. Bars that open at or
+        after ``before`` (UTC ms) need not be among them. Raises Unavailable, ProtocolError.
         """
         for _ in range(_RESTARTS):
             try:
-                return await self._fetch(instrument, timeframe, enough, first)
+                start = 0
+                if before is not None:
+                    start = await self._place(instrument, timeframe, before)
+                return await self._fetch(instrument, timeframe, enough, first, start, before)
             except _Disjoint:
-                first = MOST_BARS
+                first, before = MOST_BARS, None
         raise Unavailable(
             f"{instrument.symbol}: the hosts' bars do not fit together; leave out those that lag"
         )
 
     async def _fetch(
-        self, instrument: Instrument, timeframe: str, enough: Enough, first: int
+        self,
+        instrument: Instrument,
+        timeframe: str,
+        enough: Enough,
+        first: int,
+        start: int,
+        before: int | None,
     ) -> Klines:
         parts: list[Klines] = []
-        start, size = 0, min(first, MOST_BARS)
+        size = min(first, MOST_BARS)
         while True:
             page = await self._page(instrument, timeframe, start, size)
+            if start and not parts and before is not None:
+                _check_reaches(page, before)
             older = _older(page, parts[0]) if parts else page
             if not len(older):
                 break
@@ -98,10 +114,30 @@ class History:
             return Klines.empty(instrument.symbol, timeframe)
         return _without_nonsense(Klines.concat(parts), instrument)
 
+    async def _place(self, instrument: Instrument, timeframe: str, before: int) -> int:
+        """How many of the newest bars can be passed over: all open at or after ``before``."""
+        near, far = 0, 2 * MOST_BARS
+        while await self._opens_after(instrument, timeframe, far, before):
+            near, far = far, 2 * far
+        while far - near > MOST_BARS:
+            middle = (near + far) // 2
+            if await self._opens_after(instrument, timeframe, middle, before):
+                near = middle
+            else:
+                far = middle
+        return near
+
+    async def _opens_after(
+        self, instrument: Instrument, timeframe: str, start: int, before: int
+    ) -> bool:
+        """Whether there is a bar number ``start``, and it opens at or after ``before``."""
+        page, host = await self._lines.call(_request(instrument, timeframe, start, 1))
+        if not len(page):
+            return False
+        return bool(self._read(instrument, timeframe, page, host).datetime.max(initial=0) >= before)
+
     async def _page(self, instrument: Instrument, timeframe: str, start: int, size: int) -> Klines:
-        category = wire.DAILY if timeframe == "1d" else wire.ONE_MINUTE
-        code = instrument.code
-        request = wire.bars(category, code.market, code.code, start, size)
+        request = _request(instrument, timeframe, start, size)
         for _ in range(_BELIEVED):
             page, host = await self._lines.call(request)
             if len(page):
@@ -148,6 +184,17 @@ class History:
         elif labels.setting not in self.doubts:
             self.doubts[labels.setting] = f"{host.address} gives {instrument.symbol} {doubt}"
             log.warning("%s", self.doubts[labels.setting])
+
+
+def _request(instrument: Instrument, timeframe: str, start: int, size: int) -> Request[Page]:
+    category = wire.DAILY if timeframe == "1d" else wire.ONE_MINUTE
+    return wire.bars(category, instrument.code.market, instrument.code.code, start, size)
+
+
+def _check_reaches(page: Klines, before: int) -> None:
+    """Raise _Disjoint if bars between ``page`` and ``before`` may have been passed over."""
+    if not len(page) or page.datetime[-1] < before:
+        raise _Disjoint
 
 
 def _older(page: Klines, newer: Klines) -> Klines:

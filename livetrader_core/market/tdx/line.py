@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
@@ -107,9 +108,10 @@ class Line(asyncio.Protocol):
             self.load -= 1
         try:
             return request.parse(body)
-        except ProtocolError as error:
-            self.abort(str(error))
-            raise ProtocolError(f"{self.address}: {error}") from error
+        # The parsers are pytdx's: they raise whatever comes to them.
+        except (ProtocolError, struct.error, ValueError, LookupError) as error:
+            self.abort(f"the answer to {request.what} cannot be read: {error}")
+            raise ProtocolError(f"{self.address}: {self.why}") from error
 
     async def _ask(self, request: Request[Any], timeout: float) -> bytes:
         self._tag += 1
@@ -155,6 +157,7 @@ class Line(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's transports do not derive from asyncio's classes.
         self._transport = cast(asyncio.Transport, transport)
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is none by inheritance
         self.heard = self._loop.time()
 
     def connection_lost(self, exc: Exception | None) -> None:

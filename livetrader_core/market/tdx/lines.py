@@ -199,12 +199,26 @@ class Lines:
         host.empty += 1
         host.why = why
         if any(other.rank < host.rank for other in self.hosts):
-            for line in [line for line in self._lines if line.address == host.address]:
-                line.abandoned = True
-                line.abort(why)
+            self._leave([line for line in self._lines if line.address == host.address], why)
+
+    def rank_anew(self, why: str) -> None:
+        """Compare all hosts and go on with the best; the line counts as unbroken."""
+        self._leave(list(self._lines), why)
+
+    def _leave(self, lines: list[Line], why: str) -> None:
+        for line in lines:
+            line.abandoned = True
+            line.abort(why)
 
     def _reasons(self) -> str:
         return "; ".join(host.why or f"{host.address}: not tried" for host in self.hosts)
+
+    async def examine(self) -> list[Host]:
+        """What every host answers now, each tried on a connection of its own, in their order."""
+        hosts = [Host(host.address) for host in self.hosts]
+        lines = await asyncio.gather(*(self._try(host) for host in hosts))
+        await asyncio.gather(*(line.close() for line in lines if line is not None))
+        return hosts
 
     # ---- connections
 

@@ -42,9 +42,9 @@ from livetrader_core.market.tdx.labels import (
     UsLabels,
 )
 from livetrader_core.market.tdx.line import Address, Line
-from livetrader_core.market.tdx.lines import Limits, Lines
+from livetrader_core.market.tdx.lines import Host, Limits, Lines
 from livetrader_core.models import Contract, FeedState, Kline, Klines, Tick, market_of
-from livetrader_core.timeframe import MINUTE_MS, duration_ms
+from livetrader_core.timeframe import DAY_MS, MINUTE_MS, duration_ms
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +56,12 @@ _GRACE_MS = 3_000
 _IDLE_MS = 15 * MINUTE_MS
 #: Bars asked for beyond those that can be new: the one that forms, and the last known.
 _MARGIN = 3
+#: Bars so long ago are looked for, instead of paging to them.
+_FAR_MS = {"1m": 2 * DAY_MS, "1d": 3000 * DAY_MS}
+#: Instruments are listed anew after so many seconds.
+_LIST_LASTS = 3600.0
+#: A host that gives nothing new for so long, while the market is open, is compared with others.
+_STUCK_MS = 10 * MINUTE_MS
 #: After so many failed rounds a symbol no longer holds the others' clock back.
 _PATIENCE = 3
 
@@ -146,6 +152,8 @@ class TdxMarket(MarketBase):
         self._instruments: dict[str, Instrument] = {}
         self._contracts: dict[str, Contract] = {}
         self._listed: dict[Code, wire.Instrument] = {}
+        self._listed_at = -_LIST_LASTS
+        self._moved = 0
         #: By stream: every bar that closes at or before this moment was offered.
         self._reached: dict[Key, int] = {}
         self._failed: dict[Key, int] = {}
@@ -162,9 +170,10 @@ class TdxMarket(MarketBase):
             # Loading the calendar takes seconds.
             days = await asyncio.get_running_loop().run_in_executor(None, exchange_days)
             self._days = TradingDays(days)
-        lines = Lines(self._addresses, self._limits, self.now, self._probe, self._on_change)
+        lines = self._make_lines()
         await lines.open()
         self._lines = lines
+        self._moved = self._complete()
         self._history = History(lines, self._venue_now, self._daily_lot)
         loop = asyncio.get_running_loop()
         self._tasks = [loop.create_task(self._run()), loop.create_task(self._run_ticks())]
@@ -182,6 +191,17 @@ class TdxMarket(MarketBase):
     def now(self) -> int:
         """The venue's time (UTC ms); what it quotes is ``delay_ms`` older."""
         return self._clock.now()
+
+    async def examine(self) -> list[Host]:
+        """What each host in the settings answers now; it need not be connected.
+
+        Raises ConfigError if the extra is not installed.
+        """
+        wire.require_pytdx()
+        return await self._make_lines().examine()
+
+    def _make_lines(self) -> Lines:
+        return Lines(self._addresses, self._limits, self.now, self._probe, self._on_change)
 
     @property
     def doubts(self) -> list[str]:
@@ -276,6 +296,9 @@ class TdxMarket(MarketBase):
         return sorted(s for s in found if s is not None and market_of(s) in self.markets)
 
     async def _load_list(self) -> None:
+        loop = asyncio.get_running_loop()
+        if self._listed and loop.time() - self._listed_at < _LIST_LASTS:
+            return
         total, _ = await self.lines.call(wire.count())
         listed: dict[Code, wire.Instrument] = {}
         start = 0
@@ -285,7 +308,7 @@ class TdxMarket(MarketBase):
                 raise Unavailable(f"{host.address}: lists {start} instruments and counts {total}")
             listed.update({Code(row.market, row.code): row for row in rows})
             start += len(rows)
-        self._listed = listed
+        self._listed, self._listed_at = listed, loop.time()
 
     # ---- history
 
@@ -348,7 +371,10 @@ class TdxMarket(MarketBase):
 
         first = wire.MOST_BARS if needed is None or to_ts is not None else needed + _MARGIN
         base = "1d" if timeframe == "1d" else "1m"
-        klines = await self._past().fetch(instrument, base, enough, first)
+        far = to_ts is not None and complete - to_ts > _FAR_MS[base]
+        # A bar made from minutes that begins before to_ts may end after it.
+        passed = before + length if far else None
+        klines = await self._past().fetch(instrument, base, enough, first, passed)
         return aggregate(klines, timeframe, instrument.sessions) if made else klines
 
     # ---- streams
@@ -397,6 +423,7 @@ class TdxMarket(MarketBase):
         done = await asyncio.gather(*(self._advance(key, complete) for key in wanted))
         if not all(done):
             return False
+        self._compare_hosts(wanted, complete)
         await self._streams.settle(complete)
         return True
 
@@ -405,12 +432,22 @@ class TdxMarket(MarketBase):
         try:
             if self._is_due(key, complete):
                 klines = await self._new_klines(self._instrument(symbol), timeframe, complete)
-                self._streams.offer(klines)
+                if self._streams.offer(klines):
+                    self._moved = complete
                 self._reached[key] = complete
         except (Unavailable, ProtocolError) as error:
             return self._excuse(key, error)
         self._failed.pop(key, None)
         return True
+
+    def _compare_hosts(self, wanted: list[Key], complete: int) -> None:
+        """Rank the hosts anew if the one in use seems to stand still."""
+        due = any(self._instrument(symbol).sessions.is_open(complete) for symbol, _ in wanted)
+        if not due or len(self._addresses) == 1:
+            self._moved = complete
+        elif complete - self._moved >= _STUCK_MS:
+            self._moved = complete
+            self.lines.rank_anew("it gave no new bars")
 
     def _excuse(self, key: Key, error: LiveTraderError) -> bool:
         """Whether ``key`` failed so often, while the line stood, that the others go on without."""

@@ -202,7 +202,10 @@ def bars(category: int, market: int, code: str, start: int, count: int) -> Reque
             raise ProtocolError(f"{n} bars of {code} in {len(body)} bytes, asked for {count}")
         parser = GetInstrumentBars(None)
         parser.category = category
-        return _page(parser.parseResponse(body))
+        rows = parser.parseResponse(body)
+        if rows is None:
+            raise ProtocolError(f"pytdx makes nothing of the bars of {code}")
+        return _page(rows)
 
     what = f"the bars of {code}"
     return Request(what, _built(GetInstrumentBars, category, market, code, start, count), parse)
