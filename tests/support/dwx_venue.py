@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +24,14 @@ EURUSD, USDJPY = "FOREX.EURUSD", "FOREX.USDJPY"
 MINUTE = 60_000
 
 
+@lru_cache
 def generated(symbol: str, start: str = "2020-10-19", days: int = 28) -> Recording:
     """Made-up klines of ``symbol``."""
     source = GeneratedSource([symbol], 7, start, days)
     return Recording(source.contract(symbol), source.klines(symbol))
 
 
+@lru_cache
 def recorded(name: str, symbol: str, start: str) -> Recording:
     """A recorded file, or made-up klines of the same time where there is none."""
     folder = recorded_data()
@@ -90,6 +93,10 @@ class Watch:
         async for moment in self.market.watch_clock():
             self.moment = moment
             self.order.append(moment)
+
+    async def ready(self) -> None:
+        """Wait until it watches."""
+        await asyncio.sleep(0)
 
     async def reach(self, moment: int, seconds: float = 10.0) -> None:
         """Wait until everything up to ``moment`` was given."""
