@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
+from functools import lru_cache
 
 from livetrader_core.errors import ConfigError
 from livetrader_core.sim.mt4_model import Mt4Model, Rate
@@ -187,7 +188,13 @@ def _rate(rate: Rate) -> str:
 
 
 def _write_time(server: int) -> str:
-    return (_EPOCH + timedelta(milliseconds=server)).strftime("%Y.%m.%d %H:%M")
+    days, rest = divmod(server // 60_000, 1440)
+    return f"{_day(days)} {rest // 60:02d}:{rest % 60:02d}"
+
+
+@lru_cache(maxsize=64)
+def _day(days: int) -> str:
+    return (_EPOCH + timedelta(days=days)).strftime("%Y.%m.%d")
 
 
 def _read_time(text: str) -> int:

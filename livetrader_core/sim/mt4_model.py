@@ -250,6 +250,11 @@ class Mt4Model:
 
 def _gather(rows: list[tuple[int, float, float, float, float, int]], length: int) -> list[Rate]:
     """Bars of ``length`` ms of one-minute ones."""
+    if length == MINUTE_MS:
+        return [
+            Rate(time // 1000, open_, high, low, close, volume, 1)
+            for time, open_, high, low, close, volume in rows
+        ]
     found: list[Rate] = []
     for time, open_, high, low, close, volume in rows:
         opened = time // length * length // 1000

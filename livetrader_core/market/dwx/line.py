@@ -34,6 +34,8 @@ Accept = Callable[[Reply], bool]
 _LONGEST_PUBLICATION = 4096
 #: How long the empty frame may come behind its reply; builds before 2020 send none.
 _EMPTY_WAIT = 0.25
+#: The advisor's side of a connection may be ready a little later than ours, and drop its answer.
+_HELLO_AGAIN = 0.2
 _EVENT = struct.Struct("=hi")
 _WATCHED = int(
     zmq.EVENT_HANDSHAKE_SUCCEEDED
@@ -142,8 +144,8 @@ class Line:
             self._lose(error)
             raise error from None
         # Twice: the answer to what an earlier line asked may come between.
-        await self.heartbeat(self._hello)
-        await self.heartbeat(self._hello)
+        await self._hear(self._hello, again=_HELLO_AGAIN)
+        await self._hear(self._hello)
 
     async def close(self) -> None:
         """Close the sockets; an open request ends with NotConnected."""
@@ -224,16 +226,20 @@ class Line:
         """
         return await self._start(command, accept, self._timeout)
 
-    async def heartbeat(self, timeout: float | None = None) -> None:
+    async def heartbeat(self) -> None:
         """Have the advisor say that it lives; whatever came before its answer is dropped."""
-        seconds = self._timeout if timeout is None else timeout
-        if await self._start(HEARTBEAT, _is_heartbeat, seconds) is None:
+        await self._hear(self._timeout)
+
+    async def _hear(self, seconds: float, again: float | None = None) -> None:
+        if await self._start(HEARTBEAT, _is_heartbeat, seconds, again) is None:
             error = Unavailable(f"{self.address}: what is there does not answer HEARTBEAT")
             self._lose(error)
             raise error
 
-    def _start(self, command: str, accept: Accept, seconds: float) -> asyncio.Future[Reply | None]:
-        exchange = self._loop.create_task(self._in_turn(command, accept, seconds))
+    def _start(
+        self, command: str, accept: Accept, seconds: float, again: float | None = None
+    ) -> asyncio.Future[Reply | None]:
+        exchange = self._loop.create_task(self._in_turn(command, accept, seconds, again))
         self._exchanges.add(exchange)
         exchange.add_done_callback(self._end)
         return asyncio.shield(exchange)
@@ -243,13 +249,15 @@ class Line:
         if not exchange.cancelled():
             exchange.exception()  # its caller may be gone, and nobody else asks
 
-    async def _in_turn(self, command: str, accept: Accept, seconds: float) -> Reply | None:
+    async def _in_turn(
+        self, command: str, accept: Accept, seconds: float, again: float | None
+    ) -> Reply | None:
         async with self._turn:
             if self.lost is not None:
                 raise self.lost
             self._busy = True
             try:
-                return await self._exchange(command, accept, seconds)
+                return await self._exchange(command, accept, seconds, again)
             except ProtocolError as error:
                 self._lose(Unavailable(f"{self.address}: {error}"))
                 raise
@@ -258,18 +266,21 @@ class Line:
                 while self._frames:
                     self._drop(self._frames.popleft())
 
-    async def _exchange(self, command: str, accept: Accept, seconds: float) -> Reply | None:
+    async def _exchange(
+        self, command: str, accept: Accept, seconds: float, again: float | None
+    ) -> Reply | None:
+        """Send ``command`` and wait for its answer; after ``again`` seconds send it once more."""
         self._send(command)
         deadline = self._loop.time() + seconds
         while True:
+            left = deadline - self._loop.time()
             try:
-                frame = await self._frame(deadline - self._loop.time())
+                frame = await self._frame(left if again is None else min(again, left))
             except RequestTimeout:
-                error = RequestTimeout(
-                    f"{self.address}: no answer to {command.partition(';')[0]} within {seconds:g} s"
-                )
-                self._lose(error)
-                raise error from None
+                if self._loop.time() >= deadline:
+                    raise self._silent(command, seconds) from None
+                self._send(command)
+                continue
             if not frame:
                 if self._is_own_empty():
                     return None
@@ -284,6 +295,13 @@ class Line:
             if check is not None:
                 raise check
             return reply
+
+    def _silent(self, command: str, seconds: float) -> RequestTimeout:
+        error = RequestTimeout(
+            f"{self.address}: no answer to {command.partition(';')[0]} within {seconds:g} s"
+        )
+        self._lose(error)
+        return error
 
     def _send(self, command: str) -> None:
         try:

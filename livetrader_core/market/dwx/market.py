@@ -114,7 +114,7 @@ class DwxMarket(MarketBase):
         self._clock = parse_clock(clock)
         if late_ticks is None:
             late_ticks = _LATE_TICKS if isinstance(self._clock, SystemClock) else 0.0
-        self._late_ms = round(1000 * settings.seconds("late_ticks", late_ticks, least=0.0))
+        self._late_ms = round(1000 * settings.seconds("late_ticks", late_ticks, 0.0, 30.0))
         if isinstance(chunk, bool) or not isinstance(chunk, int) or not 10 <= chunk <= 100_000:
             raise ConfigError(f"chunk: must be a number of bars from 10 to 100000, not {chunk!r}")
         self._history = History(
@@ -207,6 +207,7 @@ class DwxMarket(MarketBase):
             self._wake.clear()
             try:
                 if self._line is None or self._line.lost is not None:
+                    self._say(FeedState.DISCONNECTED, _why(self._line))
                     await self._open()
                 now = await self._round(self._working())
             except LiveTraderError as error:
@@ -459,6 +460,10 @@ class DwxMarket(MarketBase):
 
     def _code(self, symbol: str) -> str:
         return symbol[len(market_of(symbol)) + 1 :] + self._suffix
+
+
+def _why(line: Line | None) -> str:
+    return "" if line is None else str(line.lost)
 
 
 def _answers(action: str) -> Accept:

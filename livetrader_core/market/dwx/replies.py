@@ -26,6 +26,13 @@ _PAIR = re.compile(
     r"(?:'(?P<text>[^']*)'(?=\s*[,}])|(?P<value>-?\d+(?:\.\d*)?)(?=\s*[,}]))?"
 )
 
+_PRICE = r"(-?\d+(?:\.\d*)?)"
+# A bar in one go, as it is written: a long history is nothing else.
+_BAR = re.compile(
+    r"\{'time':\s*'([^']*)',\s*'open':\s*%s,\s*'high':\s*%s,\s*'low':\s*%s,\s*'close':\s*%s,"
+    r"\s*'tick_volume':\s*%s,\s*'spread':\s*%s,\s*'real_volume':\s*%s\}\s*" % ((_PRICE,) * 7)
+)
+
 Reply = dict[Any, Any]
 
 
@@ -104,6 +111,19 @@ class _Reader:
 
     def value(self, depth: int) -> Any:
         """A text, a number, a mapping or a list."""
+        if match := _BAR.match(self.text, self.position):
+            self.position = match.end()
+            time, open_, high, low, close, ticks, spread, volume = match.groups()
+            return {
+                "time": time,
+                "open": float(open_),
+                "high": float(high),
+                "low": float(low),
+                "close": float(close),
+                "tick_volume": float(ticks),
+                "spread": float(spread),
+                "real_volume": float(volume),
+            }
         if depth > _DEEPEST:
             raise self.error(f"it is nested more than {_DEEPEST} deep")
         if self.take("{"):

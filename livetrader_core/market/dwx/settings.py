@@ -19,10 +19,10 @@ def port(name: str, value: object) -> int:
     return value
 
 
-def seconds(name: str, value: object, least: float = 0.001) -> float:
+def seconds(name: str, value: object, least: float = 0.001, most: float = 86_400.0) -> float:
     number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not (number and least <= float(value) <= 86_400):  # type: ignore[arg-type]
-        raise ConfigError(f"{name}: must be seconds from {least:g} to 86400, not {value!r}")
+    if not (number and least <= float(value) <= most):  # type: ignore[arg-type]
+        raise ConfigError(f"{name}: must be seconds from {least:g} to {most:g}, not {value!r}")
     return float(value)  # type: ignore[arg-type]
 
 

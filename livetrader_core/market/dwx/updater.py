@@ -71,12 +71,12 @@ class Updater:
         asked: dict[Key, int] = {}
         for key in self._streams.wanted():
             symbol, timeframe = key
-            closing = last_closing(self._sessions(symbol), timeframe, now)
-            if closing <= self._asked.get(key, 0):
-                continue
-            if not self._over(symbol, closing, now):
+            sessions, before = self._sessions(symbol), self._asked.get(key, 0)
+            closing = last_closing(sessions, timeframe, now)
+            if closing > before and not self._over(symbol, closing, now):
                 complete = min(complete, closing - MINUTE_MS)
-            elif self._worth_asking(key, closing, now):
+                closing = last_closing(sessions, timeframe, closing - 1)
+            if closing > before and self._worth_asking(key, closing, now):
                 news.append(await self._news(symbol, timeframe, now))
                 asked[key] = closing
         self._asked.update(asked)
