@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 
 _AUTH_VARIABLE = "TQ_AUTH_URL"
 _REFUSED = re.compile(r"\((4\d\d)\s*,")
+_AGAIN = 0.02  # seconds
 _NOTICES = "tqsdk.changelog_notification"
 _lock = threading.Lock()
 
@@ -74,8 +75,10 @@ def open_api(login: Login, loop: asyncio.AbstractEventLoop, timeout: float) -> A
     then.
     """
     tqsdk = load()
-    # The constructor would wait a minute, and there is no setting for that.
-    watchdog = loop.call_later(timeout, cancel_all, loop)
+    # The constructor would wait a minute, and there is no setting for that. The loop first runs
+    # after the login, which has its own limit.
+    waiting: list[asyncio.TimerHandle] = []
+    loop.call_soon(lambda: waiting.append(loop.call_later(timeout, give_up, loop)))
     try:
         api = tqsdk.TqApi(
             auth=_auth(tqsdk, login),
@@ -87,7 +90,8 @@ def open_api(login: Login, loop: asyncio.AbstractEventLoop, timeout: float) -> A
     except Exception as error:  # tqsdk raises bare Exceptions
         close_loop(loop)
         raise _explain(error, login, timeout) from error
-    watchdog.cancel()
+    for watchdog in waiting:
+        watchdog.cancel()
     # It sets its logger to DEBUG and formats every packet, whether anybody reads that or not.
     logging.getLogger("TqApi").setLevel(logging.WARNING)
     return api
@@ -130,8 +134,14 @@ def _explain(error: Exception, login: Login, timeout: float) -> LiveTraderError:
     return NotConnected(f"tqsdk could not log in as {login.user!r}: {error}")
 
 
-def cancel_all(loop: asyncio.AbstractEventLoop) -> None:
-    """Cancel every task of ``loop``, from within it: ends a TqApi that is being made."""
+def give_up(loop: asyncio.AbstractEventLoop) -> None:
+    """End a TqApi that is being made, from within its ``loop``."""
+    _cancel_all(loop)
+    # It may begin to wait only after this.
+    loop.call_later(_AGAIN, give_up, loop)
+
+
+def _cancel_all(loop: asyncio.AbstractEventLoop) -> None:
     for task in asyncio.all_tasks(loop):
         task.cancel()
 
@@ -141,7 +151,7 @@ def close_loop(loop: asyncio.AbstractEventLoop) -> None:
     if loop.is_closed():
         return
     while asyncio.all_tasks(loop):
-        cancel_all(loop)
+        _cancel_all(loop)
         # A TqApi stops its loop whenever a task ends, so nothing can be run to its completion.
         loop.call_soon(loop.stop)
         loop.run_forever()

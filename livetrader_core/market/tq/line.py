@@ -9,7 +9,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
 from livetrader_core.errors import LiveTraderError, NotConnected
-from livetrader_core.market.tq.library import Login, cancel_all, load, open_api
+from livetrader_core.market.tq.library import Login, give_up, load, open_api
 from livetrader_core.market.tq.worker import Key, News, Worker
 from livetrader_core.models import Floats
 
@@ -148,7 +148,7 @@ class Line:
 
     def _halt(self) -> None:
         if self._worker is None:
-            cancel_all(self._loop)
+            give_up(self._loop)
         else:
             self._commands.send_nowait(_Halt())
 

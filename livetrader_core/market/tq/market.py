@@ -317,6 +317,9 @@ class TqMarket(MarketBase):
             symbol = symbol_of(instrument)
             if symbol is not None:
                 self._take(symbol, seconds, rows)
+        for instrument, seconds in news.behind:
+            for series in self._series_of(symbol_of(instrument), seconds):
+                series.synced = False
         if news.line is not None:
             self._on_line(*news.line)
         self._pulse.set()
@@ -328,10 +331,16 @@ class TqMarket(MarketBase):
             for tick in ticks_of(symbol, rows, self._contracts[symbol][1].sessions):
                 self._streams.offer_tick(tick)
             return
-        for key, series in self._series.items():
-            if key[0] == symbol and duration_ms(key[1]) == seconds * 1000:
-                series.merge(klines_of(symbol, key[1], rows, series.sessions))
-                series.synced = True
+        for series in self._series_of(symbol, seconds):
+            series.merge(klines_of(symbol, series.timeframe, rows, series.sessions))
+            series.synced = True
+
+    def _series_of(self, symbol: str | None, seconds: int) -> list[Series]:
+        return [
+            series
+            for (name, timeframe), series in self._series.items()
+            if name == symbol and duration_ms(timeframe) == seconds * 1000
+        ]
 
     def _on_line(self, up: bool, why: str) -> None:
         if up == self._up.is_set():

@@ -35,6 +35,8 @@ class News:
     """What has changed since the last: rows by series, times of quotes (UTC ms), answers."""
 
     rows: dict[Key, Floats] = field(default_factory=dict)
+    #: Series of which more has come than was read; the rest follows.
+    behind: set[Key] = field(default_factory=set)
     quotes: dict[str, int] = field(default_factory=dict)
     #: Whether the line came up or went down, and why.
     line: tuple[bool, str] | None = None
@@ -257,6 +259,7 @@ class Worker:
         since = self._since[key]
         if frame.reaches > since > 0 and width < WIDTHS[-1]:
             # More has come at once than the series is wide.
+            news.behind.add(key)
             wider = WIDTHS[WIDTHS.index(width) + 1]
             self._begin(self.follow(key, round(since / 1e6), wider))
             return
