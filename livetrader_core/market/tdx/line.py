@@ -157,7 +157,6 @@ class Line(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's transports do not derive from asyncio's classes.
         self._transport = cast(asyncio.Transport, transport)
-        self._transport = cast(asyncio.Transport, transport)  # uvloop's is none by inheritance
         self.heard = self._loop.time()
 
     def connection_lost(self, exc: Exception | None) -> None:
