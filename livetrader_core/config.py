@@ -434,6 +434,11 @@ def build_market(config: Config) -> MarketService:
         return MarketService(markets)
 
 
+def build_adapter(config: Config, name: str) -> MarketBase:
+    """The market adapter of ``[markets.NAME]`` alone. Raises ConfigError, naming the key."""
+    return _build(config, "markets", name, load_market, {})
+
+
 def _build(
     config: Config,
     section: str,

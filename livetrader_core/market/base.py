@@ -98,7 +98,10 @@ class MarketBase(ABC):
         yield 0  # makes this an asynchronous generator
 
     async def diagnose(self) -> list[Finding]:
-        """What it can tell of its venue besides what every market is asked; it is connected."""
+        """What it can tell of its venue besides what every market is asked.
+
+        Called when everything else was asked, or after :meth:`connect` failed.
+        """
         return []
 
     def now(self) -> int:

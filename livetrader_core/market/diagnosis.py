@@ -30,19 +30,24 @@ async def examine(market: MarketBase, symbol: str | None, patience: float) -> li
     try:
         await market.connect()
     except LiveTraderError as error:
-        advice = "see `pip` above" if isinstance(error, ConfigError) else _REACH
-        await market.disconnect()
-        return [Finding("reachable", Verdict.FAILED, str(error), advice)]
+        found = [Finding("reachable", Verdict.FAILED, str(error), _advice(error))]
+        try:
+            return found + ([] if isinstance(error, ConfigError) else await market.diagnose())
+        finally:
+            await market.disconnect()
     try:
         found = [Finding("reachable", Verdict.OK, f"in {time.monotonic() - began:.1f} s")]
-        found += await market.diagnose()
         found += await _with_symbol(market, symbol, patience)
+        found += await market.diagnose()
     finally:
         await market.disconnect()
     return found
 
 
-_REACH = "check host and ports, and that the venue's program runs and lets this computer in"
+def _advice(error: LiveTraderError) -> str:
+    if isinstance(error, ConfigError):
+        return "set it right, then ask again"
+    return "check host, ports and login, and that the venue's program runs and lets this one in"
 
 
 async def _with_symbol(market: MarketBase, symbol: str | None, patience: float) -> list[Finding]:

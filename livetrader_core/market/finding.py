@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 #: A venue's clock may differ from this computer's by so much, in milliseconds.
-_CLOCK_MS = 5_000
+_CLOCK_MS = 30_000
 
 
 class Verdict(str, Enum):

@@ -22,6 +22,7 @@ from livetrader_core.errors import (
 )
 from livetrader_core.market.aggregate import aggregate
 from livetrader_core.market.base import MarketBase
+from livetrader_core.market.finding import Finding, Verdict, clock_finding
 from livetrader_core.market.streams import Key, Streams
 from livetrader_core.market.tdx import wire
 from livetrader_core.market.tdx.calendar import TradingDays, exchange_days
@@ -199,6 +200,17 @@ class TdxMarket(MarketBase):
         """
         wire.require_pytdx()
         return await self._make_lines().examine()
+
+    async def diagnose(self) -> list[Finding]:
+        """Every host: does it answer, with bars, and with which clock; and doubts about labels."""
+        found = [_host_finding(host) for host in await self.examine()]
+        found += [
+            Finding("labels", Verdict.DOUBT, doubt, "check us_labels, futures_labels and stamp")
+            for doubt in self.doubts
+        ]
+        if self._history is not None and not self.doubts:
+            found.append(Finding("labels", Verdict.OK, "bars lie in the sessions of their markets"))
+        return found
 
     def _make_lines(self) -> Lines:
         return Lines(self._addresses, self._limits, self.now, self._probe, self._on_change)
@@ -529,6 +541,23 @@ class TdxMarket(MarketBase):
                 quote.open_interest,
             )
         )
+
+
+def _host_finding(host: Host) -> Finding:
+    check = f"host {host.address}"
+    if host.why:
+        return Finding(check, Verdict.FAILED, host.why, "take it off the list, or try it later")
+    if not host.newest:
+        return Finding(
+            check,
+            Verdict.FAILED,
+            "answers, but gives no bars",
+            "take it off the list; some hosts want another login, some have no data",
+        )
+    newest = datetime.fromtimestamp(host.newest / 1000, timezone.utc)
+    told = f"newest bar of {newest:%Y-%m-%d %H:%M} UTC, in {host.latency:.2f} s"
+    clock = clock_finding(host.clock_error, "its clock")
+    return replace(clock, check=check, found=f"{told}; {clock.found}")
 
 
 # --------------------------------------------------------------------------- settings
