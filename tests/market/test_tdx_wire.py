@@ -179,7 +179,9 @@ def test_other_instruments_have_no_symbol() -> None:
 
 
 def opens(market: str, day: int, *clocks: str, **settings: str) -> list[int]:
-    labels = Labels(market, LabelSettings(**settings), TradingDays(exchange_days()))  # type: ignore[arg-type]
+    trading_days = TradingDays()
+    trading_days.learn(exchange_days())
+    labels = Labels(market, LabelSettings(**settings), trading_days)  # type: ignore[arg-type]
     minutes = [int(clock[:2]) * 60 + int(clock[3:]) for clock in clocks]
     days = np.full(len(minutes), day, np.int64)
     return labels.opens(days, np.array(minutes, np.int64)).tolist()
@@ -243,7 +245,7 @@ def test_a_label_that_is_no_date() -> None:
 
 
 def doubt(day: int, *clocks: str, now: str = "2020-11-04 12:00") -> str:
-    labels = Labels("US", LabelSettings(), TradingDays([]))
+    labels = Labels("US", LabelSettings(), TradingDays())
     minutes = np.array([int(clock[:2]) * 60 + int(clock[3:]) for clock in clocks], np.int64)
     days = np.full(len(minutes), day, np.int64)
     read = labels.opens(days, minutes)

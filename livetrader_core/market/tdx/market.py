@@ -12,27 +12,17 @@ import numpy as np
 
 from livetrader_core.clock import Clock, SystemClock, parse_clock
 from livetrader_core.errors import (
-    ConfigError,
     InvalidRequest,
-    LiveTraderError,
     NotConnected,
-    ProtocolError,
     Unavailable,
     UnknownSymbol,
 )
 from livetrader_core.market.aggregate import aggregate
 from livetrader_core.market.base import MarketBase
-from livetrader_core.market.streams import Key, Streams
+from livetrader_core.market.streams import Streams
 from livetrader_core.market.tdx import wire
 from livetrader_core.market.tdx.calendar import TradingDays, exchange_days
-from livetrader_core.market.tdx.codes import (
-    FUTURES,
-    MARKETS,
-    Code,
-    symbol_of,
-    usual_contract,
-    venue_code,
-)
+from livetrader_core.market.tdx.codes import FUTURES, Code, symbol_of, usual_contract, venue_code
 from livetrader_core.market.tdx.history import History, Instrument
 from livetrader_core.market.tdx.labels import (
     FuturesLabels,
@@ -41,29 +31,27 @@ from livetrader_core.market.tdx.labels import (
     Stamp,
     UsLabels,
 )
-from livetrader_core.market.tdx.line import Address, Line
+from livetrader_core.market.tdx.line import Line
 from livetrader_core.market.tdx.lines import Host, Limits, Lines
+from livetrader_core.market.tdx.polling import MARGIN, Polling, TickPolling, VenueTime
+from livetrader_core.market.tdx.settings import (
+    check_delay,
+    check_hosts,
+    check_markets,
+    positive,
+    whole,
+)
 from livetrader_core.models import Contract, FeedState, Kline, Klines, Tick, market_of
 from livetrader_core.timeframe import DAY_MS, MINUTE_MS, duration_ms
 
 log = logging.getLogger(__name__)
 
-DEFAULT_PORT = 7727
-_US_DELAY_MS = 15 * MINUTE_MS
 #: How long after a minute its bar is taken for final, where time is real.
 _GRACE_MS = 3_000
-#: Outside the session a symbol is asked for this seldom.
-_IDLE_MS = 15 * MINUTE_MS
-#: Bars asked for beyond those that can be new: the one that forms, and the last known.
-_MARGIN = 3
 #: Bars so long ago are looked for, instead of paging to them.
 _FAR_MS = {"1m": 2 * DAY_MS, "1d": 3000 * DAY_MS}
 #: Instruments are listed anew after so many seconds.
 _LIST_LASTS = 3600.0
-#: A host that gives nothing new for so long, while the market is open, is compared with others.
-_STUCK_MS = 10 * MINUTE_MS
-#: After so many failed rounds a symbol no longer holds the others' clock back.
-_PATIENCE = 3
 
 #: Liquid instruments whose bars tell whether a host gives any.
 _PROBES = {
@@ -124,40 +112,34 @@ class TdxMarket(MarketBase):
         tick_ms: int = 3_000,
         clock: Clock | str | None = None,
     ) -> None:
-        self.markets = _check_markets(markets)
-        self.delay_ms = _check_delay(delay_ms, self.markets)
-        self._clock = parse_clock(clock)
-        real = isinstance(self._clock, SystemClock)
-        self._grace_ms = _whole(
-            "grace_ms", (_GRACE_MS if real else 0) if grace_ms is None else grace_ms
-        )
-        self._tick_ms = _whole("tick_ms", tick_ms, least=1)
+        self.markets = check_markets(markets)
+        self.delay_ms = check_delay(delay_ms, self.markets)
+        venue_clock = parse_clock(clock)
+        if grace_ms is None:
+            grace_ms = _GRACE_MS if isinstance(venue_clock, SystemClock) else 0
+        self._time = VenueTime(venue_clock, self.delay_ms, whole("grace_ms", grace_ms))
+        self._tick_ms = whole("tick_ms", tick_ms, least=1)
         self._labels = LabelSettings(us_labels, futures_labels, stamp)
         self._holidays = holidays
-        self._addresses = _check_hosts(host)
+        self._addresses = check_hosts(host)
         self._limits = Limits(
-            timeout=_positive("timeout", timeout),
-            connect_timeout=_positive("connect_timeout", connect_timeout),
-            backoff=_positive("backoff", backoff),
-            backoff_most=_positive("backoff_most", backoff_most),
-            heartbeat=_positive("heartbeat", heartbeat),
-            connections=_whole("connections", connections, least=1),
+            timeout=positive("timeout", timeout),
+            connect_timeout=positive("connect_timeout", connect_timeout),
+            backoff=positive("backoff", backoff),
+            backoff_most=positive("backoff_most", backoff_most),
+            heartbeat=positive("heartbeat", heartbeat),
+            connections=whole("connections", connections, least=1),
         )
-        self._daily_lot = _whole("us_daily_lot", us_daily_lot, least=1)
+        self._daily_lot = whole("us_daily_lot", us_daily_lot, least=1)
         self._streams = Streams()
         self._lines: Lines | None = None
         self._history: History | None = None
         self._tasks: list[asyncio.Task[None]] = []
-        self._days = TradingDays([])
+        self._days = TradingDays()
         self._instruments: dict[str, Instrument] = {}
         self._contracts: dict[str, Contract] = {}
         self._listed: dict[Code, wire.Instrument] = {}
         self._listed_at = -_LIST_LASTS
-        self._moved = 0
-        #: By stream: every bar that closes at or before this moment was offered.
-        self._reached: dict[Key, int] = {}
-        self._failed: dict[Key, int] = {}
-        self._quotes: dict[str, wire.Quote] = {}
 
     # ---- life
 
@@ -168,15 +150,17 @@ class TdxMarket(MarketBase):
         wire.require_pytdx()
         if self._holidays and any(market in FUTURES for market in self.markets):
             # Loading the calendar takes seconds.
-            days = await asyncio.get_running_loop().run_in_executor(None, exchange_days)
-            self._days = TradingDays(days)
+            self._days.learn(await asyncio.get_running_loop().run_in_executor(None, exchange_days))
         lines = self._make_lines()
         await lines.open()
         self._lines = lines
-        self._moved = self._complete()
-        self._history = History(lines, self._venue_now, self._daily_lot)
+        self._history = History(lines, self._time.quoted, self._daily_lot)
         loop = asyncio.get_running_loop()
-        self._tasks = [loop.create_task(self._run()), loop.create_task(self._run_ticks())]
+        polling = Polling(self._streams, lines, self._history, self._instrument, self._time)
+        ticks = TickPolling(self._streams, lines, self._instrument, self._time, self._tick_ms)
+        self._tasks = [loop.create_task(polling.run()), loop.create_task(ticks.run())]
+        for task in self._tasks:
+            task.add_done_callback(self._on_end)
 
     async def disconnect(self) -> None:
         """Close every connection and end polling."""
@@ -190,7 +174,7 @@ class TdxMarket(MarketBase):
 
     def now(self) -> int:
         """The venue's time (UTC ms); what it quotes is ``delay_ms`` older."""
-        return self._clock.now()
+        return self._time.clock.now()
 
     async def examine(self) -> list[Host]:
         """What each host in the settings answers now; it need not be connected.
@@ -220,12 +204,10 @@ class TdxMarket(MarketBase):
             raise NotConnected("TdxMarket is not connected: call connect() first")
         return self._history
 
-    def _venue_now(self) -> int:
-        return self.now() - self.delay_ms
-
-    def _complete(self) -> int:
-        """The moment (UTC ms) up to which the venue's bars are final."""
-        return (self._venue_now() - self._grace_ms) // MINUTE_MS * MINUTE_MS
+    def _on_end(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("TdxMarket no longer polls", exc_info=error)
+            self._tell(FeedState.DISCONNECTED, f"TdxMarket no longer polls: {error!r}")
 
     def _on_change(self, up: bool, why: str) -> None:
         self._tell(FeedState.CONNECTED if up else FeedState.DISCONNECTED, why)
@@ -329,7 +311,7 @@ class TdxMarket(MarketBase):
         if limit is not None and limit < 1:
             raise InvalidRequest(f"limit must be at least 1, not {limit}")
         instrument = self._instrument(symbol)
-        complete = self._complete()
+        complete = self._time.complete()
         klines = await self._gathered(instrument, timeframe, from_ts, limit, to_ts, complete)
         if not len(klines) and not instrument.seen:
             await self._check_listed(instrument)
@@ -369,7 +351,7 @@ class TdxMarket(MarketBase):
                 return True
             return needed is not None and int(np.searchsorted(klines.datetime, before)) >= needed
 
-        first = wire.MOST_BARS if needed is None or to_ts is not None else needed + _MARGIN
+        first = wire.MOST_BARS if needed is None or to_ts is not None else needed + MARGIN
         base = "1d" if timeframe == "1d" else "1m"
         far = to_ts is not None and complete - to_ts > _FAR_MS[base]
         # A bar made from minutes that begins before to_ts may end after it.
@@ -383,7 +365,7 @@ class TdxMarket(MarketBase):
         """Closed klines from now on. Raises UnknownSymbol, UnknownTimeframe."""
         length = duration_ms(timeframe)
         sessions = self._instrument(symbol).sessions
-        complete = self._complete()
+        complete = self._time.complete()
         if timeframe == "1d":
             after = sessions.open_of(sessions.trading_date(complete)) - 1
         else:
@@ -402,181 +384,3 @@ class TdxMarket(MarketBase):
     def watch_clock(self) -> AsyncIterator[int]:
         """The minutes up to which every watched stream was asked for."""
         return self._streams.clock()
-
-    async def _run(self) -> None:
-        """Ask for what is new at every minute of the venue's clock."""
-        while True:
-            complete = self._complete()
-            if not await self._round(complete):
-                await self._wait_for_line()
-                continue
-            await self._clock.sleep_until(complete + MINUTE_MS + self.delay_ms + self._grace_ms)
-
-    async def _wait_for_line(self) -> None:
-        await asyncio.sleep(min(self._limits.backoff, 1.0))
-        await self.lines.wait(self._limits.backoff_most)
-
-    async def _round(self, complete: int) -> bool:
-        """Offer every bar that closes at or before ``complete``; False if some could not be had."""
-        wanted = self._streams.wanted()
-        self._reached = {key: at for key, at in self._reached.items() if key in wanted}
-        done = await asyncio.gather(*(self._advance(key, complete) for key in wanted))
-        if not all(done):
-            return False
-        self._compare_hosts(wanted, complete)
-        await self._streams.settle(complete)
-        return True
-
-    async def _advance(self, key: Key, complete: int) -> bool:
-        symbol, timeframe = key
-        try:
-            if self._is_due(key, complete):
-                klines = await self._new_klines(self._instrument(symbol), timeframe, complete)
-                if self._streams.offer(klines):
-                    self._moved = complete
-                self._reached[key] = complete
-        except (Unavailable, ProtocolError) as error:
-            return self._excuse(key, error)
-        self._failed.pop(key, None)
-        return True
-
-    def _compare_hosts(self, wanted: list[Key], complete: int) -> None:
-        """Rank the hosts anew if the one in use seems to stand still."""
-        due = any(self._instrument(symbol).sessions.is_open(complete) for symbol, _ in wanted)
-        if not due or len(self._addresses) == 1:
-            self._moved = complete
-        elif complete - self._moved >= _STUCK_MS:
-            self._moved = complete
-            self.lines.rank_anew("it gave no new bars")
-
-    def _excuse(self, key: Key, error: LiveTraderError) -> bool:
-        """Whether ``key`` failed so often, while the line stood, that the others go on without."""
-        if not self.lines.standing:
-            return False
-        self._failed[key] = self._failed.get(key, 0) + 1
-        if self._failed[key] == _PATIENCE:
-            log.warning("%s %s is left out until it answers: %s", *key, error)
-        return self._failed[key] >= _PATIENCE
-
-    def _since(self, key: Key) -> int:
-        symbol, timeframe = key
-        known = self._streams.last(symbol, timeframe)
-        nominal = 0 if timeframe == "1d" else duration_ms(timeframe)
-        return self._reached.get(key, known + nominal)
-
-    def _is_due(self, key: Key, complete: int) -> bool:
-        """Whether a bar of ``key`` may have closed since it was last asked for."""
-        symbol, timeframe = key
-        since = self._since(key)
-        sessions = self._instrument(symbol).sessions
-        if complete <= since:
-            return False
-        if timeframe == "1d":
-            return sessions.trading_date(since) != sessions.trading_date(complete)
-        length = duration_ms(timeframe)
-        if complete // length == since // length:
-            return False
-        return sessions.next_open(since - length) < complete or complete - since >= _IDLE_MS
-
-    async def _new_klines(self, instrument: Instrument, timeframe: str, complete: int) -> Klines:
-        """The bars after the last one given that close at or before ``complete``."""
-        symbol, length = instrument.symbol, duration_ms(timeframe)
-        last = self._streams.last(symbol, timeframe)
-        base = "1d" if timeframe == "1d" else "1m"
-        # Bars made from minutes need all the minutes of the first of them.
-        back_to = last if timeframe in ("1m", "1d") else (last // length + 1) * length
-        passed = complete - (self._since((symbol, timeframe)) if timeframe == "1m" else back_to)
-        first = passed // duration_ms(base) + _MARGIN
-        klines = await self._past().fetch(
-            instrument, base, lambda klines: bool(klines.datetime[0] <= back_to), first
-        )
-        if timeframe not in ("1m", "1d"):
-            klines = klines[int(np.searchsorted(klines.datetime, back_to)) :]
-            klines = aggregate(klines, timeframe, instrument.sessions)
-        ends = instrument.sessions.kline_ends(klines.datetime, timeframe)
-        return klines[: int(np.searchsorted(ends, complete, side="right"))]
-
-    # ---- ticks
-
-    async def _run_ticks(self) -> None:
-        while True:
-            await self._clock.sleep_until(self.now() + self._tick_ms)
-            for symbol in self._streams.wanted_ticks():
-                try:
-                    await self._ask_tick(self._instrument(symbol))
-                except (Unavailable, ProtocolError) as error:
-                    log.info("no quote of %s: %s", symbol, error)
-
-    async def _ask_tick(self, instrument: Instrument) -> None:
-        code = instrument.code
-        moment = self._venue_now()
-        quote, _ = await self.lines.call(wire.quote(code.market, code.code))
-        before = self._quotes.get(instrument.symbol)
-        if quote is None or quote == before or not quote.last:
-            return
-        self._quotes[instrument.symbol] = quote
-        traded = quote.volume - before.volume if before else 0.0
-        self._streams.offer_tick(
-            Tick(
-                instrument.symbol,
-                moment,
-                quote.last,
-                quote.bid,
-                quote.ask,
-                quote.bid_size,
-                quote.ask_size,
-                max(traded, 0.0),
-                quote.open_interest,
-            )
-        )
-
-
-# --------------------------------------------------------------------------- settings
-
-
-def _check_hosts(host: str | Sequence[str]) -> list[Address]:
-    texts = [host] if isinstance(host, str) else list(host)
-    if not texts:
-        raise ConfigError("host: name at least one, as ip:port")
-    return list(dict.fromkeys(_address(text) for text in texts))
-
-
-def _address(text: object) -> Address:
-    ip, colon, port = str(text).strip().rpartition(":")
-    if not colon:
-        ip, port = port, str(DEFAULT_PORT)
-    if not ip or not port.isdecimal() or not 0 < int(port) < 65536:
-        raise ConfigError(f"host: expected ip:port, such as 1.2.3.4:{DEFAULT_PORT}, not {text!r}")
-    return Address(ip.strip("[]"), int(port))
-
-
-def _check_markets(markets: Sequence[str]) -> tuple[str, ...]:
-    names = [markets] if isinstance(markets, str) else list(markets)
-    unknown = [name for name in names if name not in MARKETS]
-    if unknown or not names:
-        told = f", not {unknown[0]!r}" if unknown else ""
-        raise ConfigError(f"markets: must be some of {', '.join(MARKETS)}{told}")
-    return tuple(dict.fromkeys(names))
-
-
-def _check_delay(delay_ms: int | None, markets: tuple[str, ...]) -> int:
-    if delay_ms is not None:
-        return _whole("delay_ms", delay_ms)
-    if "US" in markets and len(markets) > 1:
-        raise ConfigError(
-            "delay_ms: US quotes come 15 minutes late and others do not: give US an adapter of "
-            "its own, or say delay_ms for all"
-        )
-    return _US_DELAY_MS if "US" in markets else 0
-
-
-def _whole(name: str, value: object, least: int = 0) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ConfigError(f"{name}: must be a whole number of at least {least}, not {value!r}")
-    return value
-
-
-def _positive(name: str, value: float) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
-        raise ConfigError(f"{name}: must be above 0 (seconds), not {value!r}")
-    return float(value)
