@@ -234,6 +234,15 @@ def test_a_night_is_reckoned_from_the_trading_day_before() -> None:
     assert opens("SHFE", 20191008, "21:01") == shanghai("2019-09-30 21:00")
 
 
+def test_labels_read_the_calendar_that_is_learnt_later() -> None:
+    trading_days = TradingDays()
+    labels = Labels("SHFE", LabelSettings(), trading_days)
+    evening = np.array([20191008], np.int64), np.array([21 * 60 + 1], np.int64)
+    assert labels.opens(*evening).tolist() == shanghai("2019-10-07 21:00")
+    trading_days.learn(exchange_days())
+    assert labels.opens(*evening).tolist() == shanghai("2019-09-30 21:00")
+
+
 def test_a_day_beyond_the_calendar_is_told(caplog: pytest.LogCaptureFixture) -> None:
     assert opens("SHFE", 20400103, "21:01") == shanghai("2040-01-02 21:00")
     assert "exchange_calendars" in caplog.text
