@@ -283,6 +283,35 @@ def test_contracts_and_symbols() -> None:
     asyncio.run(main())
 
 
+@pytest.mark.parametrize(
+    ("symbol", "begin"),
+    [
+        ("HK.00700", "2020-11-03 09:30"),
+        ("HK.08001", "2020-11-03 09:30"),
+        ("CZCE.SR101", "2020-11-02 21:00"),
+        ("CFFEX.IF2011", "2020-11-03 09:30"),
+        ("INE.sc2012", "2020-11-02 21:00"),
+    ],
+)
+def test_other_markets_it_can_quote(symbol: str, begin: str) -> None:
+    klines = rising(symbol, at(begin, "Asia/Shanghai"), 60)
+
+    async def main() -> None:
+        now = at("2020-11-03 16:00", "Asia/Shanghai")
+        market_code = symbol.partition(".")[0]
+        async with tdx(record(klines), now, markets=[market_code]) as (market, _, _):
+            assert_same(await market.get_kline_histories(symbol), klines)
+            assert await market.list_symbols() == [symbol]
+            contract = await market.get_contract(symbol)
+            assert contract.currency == ("HKD" if market_code == "HK" else "CNY")
+            days = await market.get_kline_histories(symbol, timeframe="1d", forming=True)
+            assert days.trading_day is not None
+            assert days.trading_day.tolist() == [20201103]
+            assert days.volume.tolist() == [klines.volume.sum()]
+
+    asyncio.run(main())
+
+
 def test_a_symbol_that_never_traded_has_no_bars() -> None:
     async def main() -> None:
         recordings = [*stocks(), *record(Klines.empty("US.NEW", "1m"))]

@@ -179,7 +179,9 @@ def test_other_instruments_have_no_symbol() -> None:
 
 
 def opens(market: str, day: int, *clocks: str, **settings: str) -> list[int]:
-    labels = Labels(market, LabelSettings(**settings), TradingDays(exchange_days()))  # type: ignore[arg-type]
+    trading_days = TradingDays()
+    trading_days.learn(exchange_days())
+    labels = Labels(market, LabelSettings(**settings), trading_days)  # type: ignore[arg-type]
     minutes = [int(clock[:2]) * 60 + int(clock[3:]) for clock in clocks]
     days = np.full(len(minutes), day, np.int64)
     return labels.opens(days, np.array(minutes, np.int64)).tolist()
@@ -232,6 +234,15 @@ def test_a_night_is_reckoned_from_the_trading_day_before() -> None:
     assert opens("SHFE", 20191008, "21:01") == shanghai("2019-09-30 21:00")
 
 
+def test_labels_read_the_calendar_that_is_learnt_later() -> None:
+    trading_days = TradingDays()
+    labels = Labels("SHFE", LabelSettings(), trading_days)
+    evening = np.array([20191008], np.int64), np.array([21 * 60 + 1], np.int64)
+    assert labels.opens(*evening).tolist() == shanghai("2019-10-07 21:00")
+    trading_days.learn(exchange_days())
+    assert labels.opens(*evening).tolist() == shanghai("2019-09-30 21:00")
+
+
 def test_a_day_beyond_the_calendar_is_told(caplog: pytest.LogCaptureFixture) -> None:
     assert opens("SHFE", 20400103, "21:01") == shanghai("2040-01-02 21:00")
     assert "exchange_calendars" in caplog.text
@@ -243,7 +254,7 @@ def test_a_label_that_is_no_date() -> None:
 
 
 def doubt(day: int, *clocks: str, now: str = "2020-11-04 12:00") -> str:
-    labels = Labels("US", LabelSettings(), TradingDays([]))
+    labels = Labels("US", LabelSettings(), TradingDays())
     minutes = np.array([int(clock[:2]) * 60 + int(clock[3:]) for clock in clocks], np.int64)
     days = np.full(len(minutes), day, np.int64)
     read = labels.opens(days, minutes)

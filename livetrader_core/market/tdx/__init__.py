@@ -2,7 +2,9 @@
 
 | file          | concept                                                            |
 |---------------|--------------------------------------------------------------------|
-| ``market``    | the adapter: settings, streams, history, contracts                 |
+| ``market``    | the adapter: history, contracts, symbols, its life                 |
+| ``settings``  | its settings, checked                                              |
+| ``polling``   | asking for what is new: bars every minute, and quotes              |
 | ``history``   | bars by pages, joined without a hole                               |
 | ``lines``     | hosts, ranked by the bars they give, and the connections to them   |
 | ``line``      | one connection, one request at a time                              |

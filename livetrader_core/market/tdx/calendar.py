@@ -18,13 +18,17 @@ _FIRST = "2004-01-01"  # the year the venue's labels count from
 class TradingDays:
     """Which day trading was before a given one.
 
-    ``days`` are the days of the calendar, ascending; beyond them, and for a day that is none of
-    them, only weekends are closed.
+    Until it learns the days of a calendar, beyond them, and for a day that is none of them, only
+    weekends are closed.
     """
 
-    def __init__(self, days: list[date]) -> None:
-        self._days = days
+    def __init__(self) -> None:
+        self._days: list[date] = []
         self._warned = False
+
+    def learn(self, days: list[date]) -> None:
+        """``days`` are the trading days there are, ascending."""
+        self._days = days
 
     def before(self, day: date) -> date:
         """The trading day before ``day``."""

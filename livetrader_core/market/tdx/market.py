@@ -12,11 +12,8 @@ import numpy as np
 
 from livetrader_core.clock import Clock, SystemClock, parse_clock
 from livetrader_core.errors import (
-    ConfigError,
     InvalidRequest,
-    LiveTraderError,
     NotConnected,
-    ProtocolError,
     Unavailable,
     UnknownSymbol,
 )
@@ -24,16 +21,10 @@ from livetrader_core.market.aggregate import aggregate
 from livetrader_core.market.base import MarketBase
 from livetrader_core.market.finding import Finding, Verdict, clock_finding
 from livetrader_core.market.streams import Key, Streams
+from livetrader_core.market.streams import Streams
 from livetrader_core.market.tdx import wire
 from livetrader_core.market.tdx.calendar import TradingDays, exchange_days
-from livetrader_core.market.tdx.codes import (
-    FUTURES,
-    MARKETS,
-    Code,
-    symbol_of,
-    usual_contract,
-    venue_code,
-)
+from livetrader_core.market.tdx.codes import FUTURES, Code, symbol_of, usual_contract, venue_code
 from livetrader_core.market.tdx.history import History, Instrument
 from livetrader_core.market.tdx.labels import (
     FuturesLabels,
@@ -42,29 +33,27 @@ from livetrader_core.market.tdx.labels import (
     Stamp,
     UsLabels,
 )
-from livetrader_core.market.tdx.line import Address, Line
+from livetrader_core.market.tdx.line import Line
 from livetrader_core.market.tdx.lines import Host, Limits, Lines
+from livetrader_core.market.tdx.polling import MARGIN, Polling, TickPolling, VenueTime
+from livetrader_core.market.tdx.settings import (
+    check_delay,
+    check_hosts,
+    check_markets,
+    positive,
+    whole,
+)
 from livetrader_core.models import Contract, FeedState, Kline, Klines, Tick, market_of
 from livetrader_core.timeframe import DAY_MS, MINUTE_MS, duration_ms
 
 log = logging.getLogger(__name__)
 
-DEFAULT_PORT = 7727
-_US_DELAY_MS = 15 * MINUTE_MS
 #: How long after a minute its bar is taken for final, where time is real.
 _GRACE_MS = 3_000
-#: Outside the session a symbol is asked for this seldom.
-_IDLE_MS = 15 * MINUTE_MS
-#: Bars asked for beyond those that can be new: the one that forms, and the last known.
-_MARGIN = 3
 #: Bars so long ago are looked for, instead of paging to them.
 _FAR_MS = {"1m": 2 * DAY_MS, "1d": 3000 * DAY_MS}
 #: Instruments are listed anew after so many seconds.
 _LIST_LASTS = 3600.0
-#: A host that gives nothing new for so long, while the market is open, is compared with others.
-_STUCK_MS = 10 * MINUTE_MS
-#: After so many failed rounds a symbol no longer holds the others' clock back.
-_PATIENCE = 3
 
 #: Liquid instruments whose bars tell whether a host gives any.
 _PROBES = {
@@ -125,40 +114,34 @@ class TdxMarket(MarketBase):
         tick_ms: int = 3_000,
         clock: Clock | str | None = None,
     ) -> None:
-        self.markets = _check_markets(markets)
-        self.delay_ms = _check_delay(delay_ms, self.markets)
-        self._clock = parse_clock(clock)
-        real = isinstance(self._clock, SystemClock)
-        self._grace_ms = _whole(
-            "grace_ms", (_GRACE_MS if real else 0) if grace_ms is None else grace_ms
-        )
-        self._tick_ms = _whole("tick_ms", tick_ms, least=1)
+        self.markets = check_markets(markets)
+        self.delay_ms = check_delay(delay_ms, self.markets)
+        venue_clock = parse_clock(clock)
+        if grace_ms is None:
+            grace_ms = _GRACE_MS if isinstance(venue_clock, SystemClock) else 0
+        self._time = VenueTime(venue_clock, self.delay_ms, whole("grace_ms", grace_ms))
+        self._tick_ms = whole("tick_ms", tick_ms, least=1)
         self._labels = LabelSettings(us_labels, futures_labels, stamp)
         self._holidays = holidays
-        self._addresses = _check_hosts(host)
+        self._addresses = check_hosts(host)
         self._limits = Limits(
-            timeout=_positive("timeout", timeout),
-            connect_timeout=_positive("connect_timeout", connect_timeout),
-            backoff=_positive("backoff", backoff),
-            backoff_most=_positive("backoff_most", backoff_most),
-            heartbeat=_positive("heartbeat", heartbeat),
-            connections=_whole("connections", connections, least=1),
+            timeout=positive("timeout", timeout),
+            connect_timeout=positive("connect_timeout", connect_timeout),
+            backoff=positive("backoff", backoff),
+            backoff_most=positive("backoff_most", backoff_most),
+            heartbeat=positive("heartbeat", heartbeat),
+            connections=whole("connections", connections, least=1),
         )
-        self._daily_lot = _whole("us_daily_lot", us_daily_lot, least=1)
+        self._daily_lot = whole("us_daily_lot", us_daily_lot, least=1)
         self._streams = Streams()
         self._lines: Lines | None = None
         self._history: History | None = None
         self._tasks: list[asyncio.Task[None]] = []
-        self._days = TradingDays([])
+        self._days = TradingDays()
         self._instruments: dict[str, Instrument] = {}
         self._contracts: dict[str, Contract] = {}
         self._listed: dict[Code, wire.Instrument] = {}
         self._listed_at = -_LIST_LASTS
-        self._moved = 0
-        #: By stream: every bar that closes at or before this moment was offered.
-        self._reached: dict[Key, int] = {}
-        self._failed: dict[Key, int] = {}
-        self._quotes: dict[str, wire.Quote] = {}
 
     # ---- life
 
@@ -169,15 +152,17 @@ class TdxMarket(MarketBase):
         wire.require_pytdx()
         if self._holidays and any(market in FUTURES for market in self.markets):
             # Loading the calendar takes seconds.
-            days = await asyncio.get_running_loop().run_in_executor(None, exchange_days)
-            self._days = TradingDays(days)
+            self._days.learn(await asyncio.get_running_loop().run_in_executor(None, exchange_days))
         lines = self._make_lines()
         await lines.open()
         self._lines = lines
-        self._moved = self._complete()
-        self._history = History(lines, self._venue_now, self._daily_lot)
+        self._history = History(lines, self._time.quoted, self._daily_lot)
         loop = asyncio.get_running_loop()
-        self._tasks = [loop.create_task(self._run()), loop.create_task(self._run_ticks())]
+        polling = Polling(self._streams, lines, self._history, self._instrument, self._time)
+        ticks = TickPolling(self._streams, lines, self._instrument, self._time, self._tick_ms)
+        self._tasks = [loop.create_task(polling.run()), loop.create_task(ticks.run())]
+        for task in self._tasks:
+            task.add_done_callback(self._on_end)
 
     async def disconnect(self) -> None:
         """Close every connection and end polling."""
@@ -191,7 +176,7 @@ class TdxMarket(MarketBase):
 
     def now(self) -> int:
         """The venue's time (UTC ms); what it quotes is ``delay_ms`` older."""
-        return self._clock.now()
+        return self._time.clock.now()
 
     async def examine(self) -> list[Host]:
         """What each host in the settings answers now; it need not be connected.
@@ -232,12 +217,10 @@ class TdxMarket(MarketBase):
             raise NotConnected("TdxMarket is not connected: call connect() first")
         return self._history
 
-    def _venue_now(self) -> int:
-        return self.now() - self.delay_ms
-
-    def _complete(self) -> int:
-        """The moment (UTC ms) up to which the venue's bars are final."""
-        return (self._venue_now() - self._grace_ms) // MINUTE_MS * MINUTE_MS
+    def _on_end(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("TdxMarket no longer polls", exc_info=error)
+            self._tell(FeedState.DISCONNECTED, f"TdxMarket no longer polls: {error!r}")
 
     def _on_change(self, up: bool, why: str) -> None:
         self._tell(FeedState.CONNECTED if up else FeedState.DISCONNECTED, why)
@@ -341,7 +324,7 @@ class TdxMarket(MarketBase):
         if limit is not None and limit < 1:
             raise InvalidRequest(f"limit must be at least 1, not {limit}")
         instrument = self._instrument(symbol)
-        complete = self._complete()
+        complete = self._time.complete()
         klines = await self._gathered(instrument, timeframe, from_ts, limit, to_ts, complete)
         if not len(klines) and not instrument.seen:
             await self._check_listed(instrument)
@@ -381,7 +364,7 @@ class TdxMarket(MarketBase):
                 return True
             return needed is not None and int(np.searchsorted(klines.datetime, before)) >= needed
 
-        first = wire.MOST_BARS if needed is None or to_ts is not None else needed + _MARGIN
+        first = wire.MOST_BARS if needed is None or to_ts is not None else needed + MARGIN
         base = "1d" if timeframe == "1d" else "1m"
         far = to_ts is not None and complete - to_ts > _FAR_MS[base]
         # A bar made from minutes that begins before to_ts may end after it.
@@ -395,7 +378,7 @@ class TdxMarket(MarketBase):
         """Closed klines from now on. Raises UnknownSymbol, UnknownTimeframe."""
         length = duration_ms(timeframe)
         sessions = self._instrument(symbol).sessions
-        complete = self._complete()
+        complete = self._time.complete()
         if timeframe == "1d":
             after = sessions.open_of(sessions.trading_date(complete)) - 1
         else:
