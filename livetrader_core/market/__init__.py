@@ -11,13 +11,16 @@ from typing import TYPE_CHECKING, Any
 from livetrader_core.market.base import MarketBase
 
 if TYPE_CHECKING:
+    from livetrader_core.market.cached import CachedMarket
     from livetrader_core.market.replay import ReplayMarket
     from livetrader_core.market.tdx import TdxMarket
     from livetrader_core.service import MarketService
 
 __all__ = ["MarketBase", "MarketService", "ReplayMarket", "TdxMarket"]
+__all__ = ["CachedMarket", "MarketBase", "MarketService", "ReplayMarket"]
 
 _HOMES = {
+    "CachedMarket": "livetrader_core.market.cached",
     "MarketService": "livetrader_core.service",
     "ReplayMarket": "livetrader_core.market.replay",
     "TdxMarket": "livetrader_core.market.tdx",
