@@ -250,11 +250,11 @@ class Mt4Terminal(SimulatedVenue):
         await self._bind()
 
     async def _jump(self, fault: Fault) -> None:
-        self.model.jump = _JUMP_MS if fault.count % 2 else -_JUMP_MS
+        self.model.clock_error = _JUMP_MS if fault.count % 2 else -_JUMP_MS
         try:
             await asyncio.sleep(fault.seconds)
         finally:
-            self.model.jump = 0
+            self.model.clock_error = 0
 
 
 def _receive_nothing(socket: zmq.Socket[Any]) -> bytes:

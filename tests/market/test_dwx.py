@@ -314,13 +314,13 @@ def test_a_bar_whose_last_ticks_may_be_late_waits_for_a_sign() -> None:
             watch = Watch(market, (EURUSD, "1m"))
             await eventually(lambda: bool(terminal.expert.rates))
             # No tick of the next minute has come: the terminal is deaf for the moment.
-            terminal.model.jump = -1000
+            terminal.model.lag = 1000
             clock.advance(NOON + MINUTE)
             found = await market.get_kline_histories(EURUSD, limit=1)
             assert found[0].datetime == NOON - MINUTE
             await eventually(lambda: len(watch.klines[EURUSD, "1m"]) == 1)
             # The clock goes on, and the time for late ticks is over.
-            terminal.model.jump = 0
+            terminal.model.lag = 0
             clock.advance(NOON + MINUTE + 2000)
             await watch.reach(NOON + MINUTE)
             expected = list(part(recording.klines, NOON - MINUTE, NOON + MINUTE))
