@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Any
 from livetrader_core.market.base import MarketBase
 
 if TYPE_CHECKING:
+    from livetrader_core.market.dwx import DwxMarket
     from livetrader_core.market.replay import ReplayMarket
     from livetrader_core.service import MarketService
 
-__all__ = ["MarketBase", "MarketService", "ReplayMarket"]
+__all__ = ["DwxMarket", "MarketBase", "MarketService", "ReplayMarket"]
 
 _HOMES = {
+    "DwxMarket": "livetrader_core.market.dwx",
     "MarketService": "livetrader_core.service",
     "ReplayMarket": "livetrader_core.market.replay",
 }

@@ -35,7 +35,7 @@ class Mt4Terminal(SimulatedVenue):
     """The terminal of a broker whose server is in ``time_zone``, with one build of the advisor.
 
     ``build``: ``current``, ``patched`` (older: a space as separator, the forming bar at every
-    tick, no GET_ACCOUNT_INFO), ``early`` (2019: no empty frames either), or a
+    tick, no GET_ACCOUNT_INFO), ``early`` (2019: no empty frames, no symbol in HIST replies), or a
     :class:`~livetrader_core.sim.dwx_expert.Build`. Ports are named from the client's side, as the
     published connector names them; 0 takes a free one. ``freeze`` is how long (seconds of the
     computer's time) the advisor sleeps over history that it does not have.

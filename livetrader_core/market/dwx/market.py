@@ -273,6 +273,7 @@ class DwxMarket(MarketBase):
 
     async def _check_clock(self, line: Line) -> None:
         """Compare the terminal's clock with ours, where the build tells it."""
+        self._check.asked(self._clock.now())
         if not line.empty_frames:
             return  # those builds know no GET_ACCOUNT_INFO, and don't answer what they don't know
         reply = await line.request(ACCOUNT_INFO, _answers("GET_ACCOUNT_INFORMATION"))
