@@ -12,6 +12,7 @@ from livetrader_core.market.base import MarketBase
 
 if TYPE_CHECKING:
     from livetrader_core.market.cached import CachedMarket
+    from livetrader_core.market.dwx import DwxMarket
     from livetrader_core.market.replay import ReplayMarket
     from livetrader_core.market.tdx import TdxMarket
     from livetrader_core.service import MarketService
@@ -21,6 +22,10 @@ __all__ = ["CachedMarket", "MarketBase", "MarketService", "ReplayMarket"]
 
 _HOMES = {
     "CachedMarket": "livetrader_core.market.cached",
+__all__ = ["DwxMarket", "MarketBase", "MarketService", "ReplayMarket"]
+
+_HOMES = {
+    "DwxMarket": "livetrader_core.market.dwx",
     "MarketService": "livetrader_core.service",
     "ReplayMarket": "livetrader_core.market.replay",
     "TdxMarket": "livetrader_core.market.tdx",

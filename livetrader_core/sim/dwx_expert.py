@@ -28,12 +28,13 @@ class Build:
     every_tick: bool  #: whether a forming bar is published at every tick, or once
     account_info: bool  #: whether it knows GET_ACCOUNT_INFO
     empty_frames: bool = True  #: whether an empty frame follows each reply
+    named: bool = True  #: whether a HIST reply names its symbol
 
 
 BUILDS = {
     "current": Build(":|:", every_tick=False, account_info=True),
     "patched": Build(" ", every_tick=True, account_info=False),
-    "early": Build(" ", every_tick=False, account_info=False, empty_frames=False),
+    "early": Build(" ", every_tick=False, account_info=False, empty_frames=False, named=False),
 }
 
 
@@ -95,7 +96,9 @@ class DwxExpert:
     def _history(self, fields: Sequence[str]) -> str:
         _, name, minutes, start, end = fields[:5]
         period = int(minutes)
-        head = f"{{'_action': 'HIST', '_symbol': '{name}_{_PERIOD_NAMES.get(period, 'UNKNOWN')}'"
+        head = "{'_action': 'HIST'"
+        if self.build.named:
+            head += f", '_symbol': '{name}_{_PERIOD_NAMES.get(period, 'UNKNOWN')}'"
         rates = self.model.rates(name, period, _read_time(start), _read_time(end))
         if self.missing > 0:
             self.missing -= 1

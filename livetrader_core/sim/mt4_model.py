@@ -131,7 +131,7 @@ class Instrument:
 class Mt4Model:
     """What a terminal knows at the clock's time. ``suffix`` stands behind every code.
 
-    ``jump`` (ms) is how far the terminal's clock is off.
+    ``lag`` (ms) is how late it hears of quotes, ``clock_error`` (ms) how far its clock is off.
     """
 
     def __init__(
@@ -139,7 +139,8 @@ class Mt4Model:
     ) -> None:
         self.clock = clock
         self.offset = server_offset(time_zone)
-        self.jump = 0
+        self.lag = 0
+        self.clock_error = 0
         self.selected: set[str] = set()
         self.instruments = {
             name: Instrument(name, recording, self.offset)
@@ -149,7 +150,7 @@ class Mt4Model:
 
     def now(self) -> int:
         """The time (UTC ms) up to which the terminal has heard of quotes."""
-        return self.clock.now() + self.jump
+        return self.clock.now() - self.lag
 
     def server_time(self) -> int:
         """The server's clock, in ms since its own 1970-01-01."""
@@ -166,7 +167,7 @@ class Mt4Model:
                 within = min(now - int(opens[index]), 3 * MINUTE_MS // 4)
                 quarter = MINUTE_MS // 4
                 last = max(last, int(opens[index]) + within // quarter * quarter)
-        return last + self.offset(last)
+        return last + self.offset(last) + self.clock_error
 
     def select(self, name: str) -> bool:
         """Show ``name`` in Market Watch; False if the broker has no such symbol."""

@@ -35,7 +35,7 @@ class Mt4Terminal(SimulatedVenue):
     """The terminal of a broker whose server is in ``time_zone``, with one build of the advisor.
 
     ``build``: ``current``, ``patched`` (older: a space as separator, the forming bar at every
-    tick, no GET_ACCOUNT_INFO), ``early`` (2019: no empty frames either), or a
+    tick, no GET_ACCOUNT_INFO), ``early`` (2019: no empty frames, no symbol in HIST replies), or a
     :class:`~livetrader_core.sim.dwx_expert.Build`. Ports are named from the client's side, as the
     published connector names them; 0 takes a free one. ``freeze`` is how long (seconds of the
     computer's time) the advisor sleeps over history that it does not have.
@@ -250,11 +250,11 @@ class Mt4Terminal(SimulatedVenue):
         await self._bind()
 
     async def _jump(self, fault: Fault) -> None:
-        self.model.jump = _JUMP_MS if fault.count % 2 else -_JUMP_MS
+        self.model.clock_error = _JUMP_MS if fault.count % 2 else -_JUMP_MS
         try:
             await asyncio.sleep(fault.seconds)
         finally:
-            self.model.jump = 0
+            self.model.clock_error = 0
 
 
 def _receive_nothing(socket: zmq.Socket[Any]) -> bytes:

@@ -314,13 +314,13 @@ def test_a_bar_whose_last_ticks_may_be_late_waits_for_a_sign() -> None:
             watch = Watch(market, (EURUSD, "1m"))
             await eventually(lambda: bool(terminal.expert.rates))
             # No tick of the next minute has come: the terminal is deaf for the moment.
-            terminal.model.jump = -1000
+            terminal.model.lag = 1000
             clock.advance(NOON + MINUTE)
             found = await market.get_kline_histories(EURUSD, limit=1)
             assert found[0].datetime == NOON - MINUTE
             await eventually(lambda: len(watch.klines[EURUSD, "1m"]) == 1)
             # The clock goes on, and the time for late ticks is over.
-            terminal.model.jump = 0
+            terminal.model.lag = 0
             clock.advance(NOON + MINUTE + 2000)
             await watch.reach(NOON + MINUTE)
             expected = list(part(recording.klines, NOON - MINUTE, NOON + MINUTE))
@@ -615,17 +615,19 @@ def test_a_cancelled_request_does_not_give_its_answer_to_the_next() -> None:
     asyncio.run(main())
 
 
-def test_doubled_and_empty_answers_change_nothing() -> None:
-    recording = generated(EURUSD)
-    closed = recording.closed(NOON)
+@pytest.mark.parametrize("build", BUILDS)
+def test_doubled_and_empty_answers_change_nothing(build: str) -> None:
+    recordings = [generated(EURUSD), generated(USDJPY)]
 
     async def main() -> None:
-        async with venue([recording], SteppedClock(NOON), chunk=300) as (terminal, market):
+        clock = SteppedClock(NOON)
+        async with venue(recordings, clock, {"build": build}, chunk=300) as (terminal, market):
             for kind in (FaultKind.DUPLICATE, FaultKind.EMPTY):
                 for count in (1, 2, 3):
                     terminal.inject(Fault(kind, count=count))
-                    found = await market.get_kline_histories(EURUSD, limit=1000)
-                    assert same(found, closed[-1000:])
+                    for recording in recordings:
+                        found = await market.get_kline_histories(recording.symbol, limit=1000)
+                        assert same(found, recording.closed(NOON)[-1000:])
 
     asyncio.run(main())
 

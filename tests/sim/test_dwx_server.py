@@ -98,10 +98,11 @@ def test_an_older_build_does_not_know_the_account() -> None:
     talk(script, build="patched")
 
 
-def test_a_build_of_2019_sends_no_empty_frames() -> None:
+def test_a_build_of_2019_sends_no_empty_frames_and_does_not_name_the_symbol() -> None:
     def script(client: PublishedConnector, terminal: Mt4Terminal, clock: SteppedClock) -> None:
         assert client.ask("HEARTBEAT;", frames=1) == [frames.HEARTBEAT]
-        assert client.ask(frames.HISTORY_COMMAND, frames=1) == [frames.HISTORY]
+        unnamed = frames.HISTORY.replace(", '_symbol': 'EURUSD_M1'", "")
+        assert client.ask(frames.HISTORY_COMMAND, frames=1) == [unnamed]
 
     talk(script, build="early")
 

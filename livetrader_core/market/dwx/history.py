@@ -185,7 +185,10 @@ class History:
             found.append(bars)
             return True
 
-        await self._line().request(command, accept)
+        line = self._line()
+        reply = await line.request(command, accept)
+        if reply is not None and "_symbol" not in reply and not await _alone(line):
+            return None
         bars = found[0] if found else None
         return None if bars is None else self._klines(symbol, base, bars)
 
@@ -207,6 +210,17 @@ class History:
 
 class MissingBar(Unavailable):
     """The terminal does not give a bar that it gave before."""
+
+
+async def _alone(line: Line) -> bool:
+    """Whether the answer that just came was the only one.
+
+    The earliest builds don't name the symbol in it. If it belonged to an older request, the right
+    one comes before the answer to what is asked now.
+    """
+    strays = line.strays
+    await line.heartbeat()
+    return line.strays == strays
 
 
 def _open_start(sessions: Sessions, end: int, needed: int) -> int:

@@ -85,6 +85,8 @@ class Line:
         self.lost: Unavailable | None = None
         #: Whether this build sends an empty frame behind each reply.
         self.empty_frames = True
+        #: How many replies came that answered nothing.
+        self.strays = 0
         self._timeout = timeout
         self._hello = hello
         self._on_lost = on_lost
@@ -191,6 +193,7 @@ class Line:
 
     def _drop(self, frame: bytes) -> None:
         """Leave out a frame that answers nothing in flight, and expect its empty frame."""
+        self.strays += bool(frame)
         step = 1 if frame else -1
         self._old_empties = max(0, self._old_empties + step * self.empty_frames)
 
@@ -327,7 +330,7 @@ class Line:
             return
         try:
             while await self._frame(_EMPTY_WAIT):
-                continue
+                self.strays += 1
         except RequestTimeout:
             self.empty_frames = False
 

@@ -25,6 +25,7 @@ from livetrader_core.market.base import MarketBase
 from livetrader_core.market.dwx import settings
 from livetrader_core.market.dwx.bars import base_of, gather, opening
 from livetrader_core.market.dwx.history import History
+from livetrader_core.market.dwx.lag import FeedLag
 from livetrader_core.market.dwx.line import Accept, Address, Line
 from livetrader_core.market.dwx.messages import (
     ACCOUNT_INFO,
@@ -116,7 +117,7 @@ class DwxMarket(MarketBase):
         self._clock = parse_clock(clock)
         if late_ticks is None:
             late_ticks = _LATE_TICKS if isinstance(self._clock, SystemClock) else 0.0
-        self._late_ms = round(1000 * settings.seconds("late_ticks", late_ticks, 0.0, 30.0))
+        late_ms = round(1000 * settings.seconds("late_ticks", late_ticks, 0.0, 5.0))
         if isinstance(chunk, bool) or not isinstance(chunk, int) or not 10 <= chunk <= 100_000:
             raise ConfigError(f"chunk: must be a number of bars from 10 to 100000, not {chunk!r}")
         self._history = History(
@@ -130,7 +131,9 @@ class DwxMarket(MarketBase):
             self._check,
             self._sessions,
             self._zone.grain,
-            self._late_ms,
+            late_ms,
+            # A simulated venue has our clock.
+            FeedLag(str(self._address)) if isinstance(self._clock, SystemClock) else None,
         )
         self._context: zmq.Context[Any] | None = None
         self._line: Line | None = None
@@ -272,6 +275,7 @@ class DwxMarket(MarketBase):
 
     async def _check_clock(self, line: Line) -> None:
         """Compare the terminal's clock with ours, where the build tells it."""
+        self._check.asked(self._clock.now())
         if not line.empty_frames:
             return  # those builds know no GET_ACCOUNT_INFO, and don't answer what they don't know
         reply = await line.request(ACCOUNT_INFO, _answers("GET_ACCOUNT_INFORMATION"))
@@ -338,7 +342,7 @@ class DwxMarket(MarketBase):
         until = min(sessions.kline_end(opening(sessions, timeframe, end), timeframe) - 1, now)
         count = None if limit is None else (limit + 2) * max(1, duration // duration_ms(base))
         bars = await self._history.before(symbol, base, until, from_ts, count)
-        klines, closed = gather(bars, timeframe, sessions, now, self._late_ms)
+        klines, closed = gather(bars, timeframe, sessions, now, self._updater.late_ms)
         first = 0 if from_ts is None else int(np.searchsorted(klines.datetime, from_ts))
         last = int(np.searchsorted(klines.datetime, end, side="right"))
         known = max(first, min(last, closed))
@@ -391,7 +395,7 @@ class DwxMarket(MarketBase):
         duration_ms(timeframe)
         sessions = self._sessions(self._checked(symbol))
         # Those that end later than this are still to come.
-        ended = self._clock.now() - self._late_ms
+        ended = self._clock.now() - self._updater.late_ms
         after = opening(sessions, timeframe, ended) - 1
         return self._watch("rates", symbol, self._streams.klines(symbol, timeframe, after))
 
@@ -464,7 +468,7 @@ class DwxMarket(MarketBase):
             return
         for symbol in self._watched["rates"]:
             if self._code(symbol) == sign.symbol and self._updater.sign(
-                symbol, self._zone.moment(sign.server)
+                symbol, self._zone.moment(sign.server), now
             ):
                 self._check.sign(sign.server, now)
                 self._wake.set()

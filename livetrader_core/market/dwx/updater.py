@@ -12,6 +12,7 @@ import numpy as np
 
 from livetrader_core.market.dwx.bars import base_of, gather, last_closing, opening
 from livetrader_core.market.dwx.history import History, MissingBar
+from livetrader_core.market.dwx.lag import FeedLag
 from livetrader_core.market.dwx.zonecheck import ZoneCheck
 from livetrader_core.market.streams import Streams
 from livetrader_core.models import Ints, Klines
@@ -28,7 +29,10 @@ _BEGINNINGS = 4
 
 
 class Updater:
-    """Brings watched streams up to date. ``late_ms``: how long ticks of a minute may come late."""
+    """Brings watched streams up to date.
+
+    ``late_ms``: how long ticks of a minute may come late, beside the ``lag`` of all quotes.
+    """
 
     def __init__(
         self,
@@ -38,30 +42,39 @@ class Updater:
         sessions: Callable[[str], Sessions],
         grain: int,
         late_ms: int,
+        lag: FeedLag | None,
     ) -> None:
         self._streams = streams
         self._history = history
         self._check = check
         self._sessions = sessions
         self._grain = grain
-        self._late_ms = late_ms
+        self._least_late_ms = late_ms
+        self._lag = lag
         self._known: dict[Key, Ints] = {}
         self._asked: dict[Key, int] = {}
         self._barren: dict[str, int] = {}
         self._signs: dict[str, int] = {}
         self._turn = 0
 
-    def sign(self, symbol: str, opened: int) -> bool:
+    def sign(self, symbol: str, opened: int, now: int) -> bool:
         """A bar that opened at ``opened`` (UTC ms) was published; returns whether it is new."""
         new = opened > self._signs.get(symbol, 0)
         if new:
             self._signs[symbol] = opened
+            if self._lag is not None:
+                self._lag.saw(opened, now)
         return new
+
+    @property
+    def late_ms(self) -> int:
+        """How long after a bar's end a tick of it may still come."""
+        return self._least_late_ms + (0 if self._lag is None else self._lag.ms)
 
     def next_due(self, now: int) -> int:
         """The next moment after ``now`` at which something may be over."""
         minute = now - now % MINUTE_MS
-        late = minute + self._late_ms
+        late = minute + self.late_ms
         return late if now < late else minute + MINUTE_MS
 
     async def update(self, now: int) -> None:
@@ -77,14 +90,18 @@ class Updater:
                 complete = min(complete, closing - MINUTE_MS)
                 closing = last_closing(sessions, timeframe, closing - 1)
             if closing > before and self._worth_asking(key, closing, now):
-                news.append(await self._news(symbol, timeframe, now))
-                asked[key] = closing
+                klines, over = await self._news(symbol, timeframe, closing, now)
+                news.append(klines)
+                if over:
+                    asked[key] = closing
+                else:
+                    complete = min(complete, closing - MINUTE_MS)
         self._asked.update(asked)
         await self._give(news, complete)
 
     def _over(self, symbol: str, closing: int, now: int) -> bool:
         """Whether no tick can come any more for what closes at ``closing``."""
-        return now >= closing + self._late_ms or self._signs.get(symbol, 0) >= closing
+        return now >= closing + self.late_ms or self._signs.get(symbol, 0) >= closing
 
     def _worth_asking(self, key: Key, closing: int, now: int) -> bool:
         symbol, before = key[0], self._asked.get(key, 0)
@@ -94,8 +111,10 @@ class Updater:
             return False
         return self._sessions(symbol).next_open(before) < closing or closing - before >= _IDLE_MS
 
-    async def _news(self, symbol: str, timeframe: str, now: int) -> Klines:
-        """Klines of a stream that closed and were not given yet."""
+    async def _news(
+        self, symbol: str, timeframe: str, closing: int, now: int
+    ) -> tuple[Klines, bool]:
+        """Klines of a stream that are over and were not given yet; whether all to ``closing``."""
         base, sessions = base_of(timeframe, self._grain), self._sessions(symbol)
         need = opening(sessions, timeframe, self._streams.last(symbol, timeframe) + 1)
         bars = await self._bars(symbol, base, need, now)
@@ -104,9 +123,10 @@ class Updater:
             self._remember((symbol, base), bars.datetime[bars.datetime <= now])
         else:
             self._barren[symbol] = now + _IDLE_MS
+        newest = int(bars.datetime[-1]) if len(bars) else 0
         bars = bars[int(np.searchsorted(bars.datetime, need)) :]
-        klines, closed = gather(bars, timeframe, sessions, now, self._late_ms)
-        return klines[:closed]
+        klines, closed = gather(bars, timeframe, sessions, now, self.late_ms)
+        return klines[:closed], newest >= closing or now >= closing + self.late_ms
 
     async def _bars(self, symbol: str, base: str, need: int, now: int) -> Klines:
         """Bars from ``need`` on, and some before."""

@@ -30,9 +30,12 @@ class ZoneCheck:
         """Whether the account's clock should be looked at again: once in each day."""
         return now >= self._next
 
+    def asked(self, now: int) -> None:
+        """The account's clock is being looked at."""
+        self._next = now + DAY_MS
+
     def account(self, server: int, now: int) -> None:
         """``server`` is the server time (ms) of the last quote of any symbol."""
-        self._next = now + DAY_MS
         off = self._quarters(server, now)
         # Without quotes that clock stands: only a time that has not come yet proves anything.
         if off > 0 or self._quotes_flow(now):
