@@ -237,6 +237,25 @@ def test_contracts_symbols_and_main_contracts() -> None:
     asyncio.run(main())
 
 
+def test_many_contracts_are_asked_for_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(market_module, "_SINGLY", 1)
+
+    async def main() -> None:
+        async with connected(futures(4), morning()) as (rig, market):
+            contracts = [await market.get_contract(symbol) for symbol in rig.recordings]
+            assert [contract.symbol for contract in contracts] == list(rig.recordings)
+            fresh = rig.another()
+            await fresh.connect()
+            assert [await fresh.get_contract(symbol) for symbol in reversed(rig.recordings)] == [
+                *reversed(contracts)
+            ]
+            with pytest.raises(UnknownSymbol, match="lists no such contract"):
+                await fresh.get_contract("SHFE.zz2002")
+            await fresh.disconnect()
+
+    asyncio.run(main())
+
+
 def test_unknown_symbols_are_refused_without_waiting() -> None:
     async def main() -> None:
         async with connected(futures(1), morning()) as (_, market):
