@@ -12,13 +12,15 @@ from livetrader_core.market.base import MarketBase
 
 if TYPE_CHECKING:
     from livetrader_core.market.replay import ReplayMarket
+    from livetrader_core.market.tdx import TdxMarket
     from livetrader_core.service import MarketService
 
-__all__ = ["MarketBase", "MarketService", "ReplayMarket"]
+__all__ = ["MarketBase", "MarketService", "ReplayMarket", "TdxMarket"]
 
 _HOMES = {
     "MarketService": "livetrader_core.service",
     "ReplayMarket": "livetrader_core.market.replay",
+    "TdxMarket": "livetrader_core.market.tdx",
 }
 
 

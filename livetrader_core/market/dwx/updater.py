@@ -1,0 +1,145 @@
+"""Klines for those who watch: read from the terminal's history once their time is over.
+
+What the advisor publishes is no closed bar in any build (the forming one, once or at every tick).
+It is a sign that the bar before is over, and no more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from livetrader_core.market.dwx.bars import base_of, gather, last_closing, opening
+from livetrader_core.market.dwx.history import History, MissingBar
+from livetrader_core.market.dwx.zonecheck import ZoneCheck
+from livetrader_core.market.streams import Streams
+from livetrader_core.models import Ints, Klines
+from livetrader_core.sessions import Sessions
+from livetrader_core.timeframe import MINUTE_MS, duration_ms
+
+Key = tuple[str, str]
+
+#: How often a stream is asked for while its market is closed by its sessions (venue's time).
+_IDLE_MS = 15 * MINUTE_MS
+#: Bars remembered of each stream, from which a request can begin.
+_REMEMBERED = 64
+_BEGINNINGS = 4
+
+
+class Updater:
+    """Brings watched streams up to date. ``late_ms``: how long ticks of a minute may come late."""
+
+    def __init__(
+        self,
+        streams: Streams,
+        history: History,
+        check: ZoneCheck,
+        sessions: Callable[[str], Sessions],
+        grain: int,
+        late_ms: int,
+    ) -> None:
+        self._streams = streams
+        self._history = history
+        self._check = check
+        self._sessions = sessions
+        self._grain = grain
+        self._late_ms = late_ms
+        self._known: dict[Key, Ints] = {}
+        self._asked: dict[Key, int] = {}
+        self._barren: dict[str, int] = {}
+        self._signs: dict[str, int] = {}
+        self._turn = 0
+
+    def sign(self, symbol: str, opened: int) -> bool:
+        """A bar that opened at ``opened`` (UTC ms) was published; returns whether it is new."""
+        new = opened > self._signs.get(symbol, 0)
+        if new:
+            self._signs[symbol] = opened
+        return new
+
+    def next_due(self, now: int) -> int:
+        """The next moment after ``now`` at which something may be over."""
+        minute = now - now % MINUTE_MS
+        late = minute + self._late_ms
+        return late if now < late else minute + MINUTE_MS
+
+    async def update(self, now: int) -> None:
+        """Give what closed up to ``now``, in the order of its closing. Raises Unavailable."""
+        complete = now - now % MINUTE_MS
+        news: list[Klines] = []
+        asked: dict[Key, int] = {}
+        for key in self._streams.wanted():
+            symbol, timeframe = key
+            sessions, before = self._sessions(symbol), self._asked.get(key, 0)
+            closing = last_closing(sessions, timeframe, now)
+            if closing > before and not self._over(symbol, closing, now):
+                complete = min(complete, closing - MINUTE_MS)
+                closing = last_closing(sessions, timeframe, closing - 1)
+            if closing > before and self._worth_asking(key, closing, now):
+                news.append(await self._news(symbol, timeframe, now))
+                asked[key] = closing
+        self._asked.update(asked)
+        await self._give(news, complete)
+
+    def _over(self, symbol: str, closing: int, now: int) -> bool:
+        """Whether no tick can come any more for what closes at ``closing``."""
+        return now >= closing + self._late_ms or self._signs.get(symbol, 0) >= closing
+
+    def _worth_asking(self, key: Key, closing: int, now: int) -> bool:
+        symbol, before = key[0], self._asked.get(key, 0)
+        if self._signs.get(symbol, 0) >= before:
+            return True
+        if now < self._barren.get(symbol, 0):
+            return False
+        return self._sessions(symbol).next_open(before) < closing or closing - before >= _IDLE_MS
+
+    async def _news(self, symbol: str, timeframe: str, now: int) -> Klines:
+        """Klines of a stream that closed and were not given yet."""
+        base, sessions = base_of(timeframe, self._grain), self._sessions(symbol)
+        need = opening(sessions, timeframe, self._streams.last(symbol, timeframe) + 1)
+        bars = await self._bars(symbol, base, need, now)
+        if len(bars):
+            self._check.newest(int(bars.datetime[-1]), now)
+            self._remember((symbol, base), bars.datetime[bars.datetime <= now])
+        else:
+            self._barren[symbol] = now + _IDLE_MS
+        bars = bars[int(np.searchsorted(bars.datetime, need)) :]
+        klines, closed = gather(bars, timeframe, sessions, now, self._late_ms)
+        return klines[:closed]
+
+    async def _bars(self, symbol: str, base: str, need: int, now: int) -> Klines:
+        """Bars from ``need`` on, and some before."""
+        known = self._known.get((symbol, base), np.empty(0, np.int64))
+        beginnings = known[known <= need][-_BEGINNINGS:]
+        if not len(beginnings):
+            start = need - _REMEMBERED * duration_ms(base)
+            return await self._history.before(symbol, base, now, start, None)
+        # Another one each time, so that an answer tells which request it belongs to.
+        self._turn += 1
+        anchor = int(beginnings[self._turn % len(beginnings)])
+        try:
+            return await self._history.after(symbol, base, anchor, now)
+        except MissingBar:
+            del self._known[symbol, base]
+            raise
+
+    def _remember(self, key: Key, opens: Ints) -> None:
+        known = self._known.get(key, opens[:0])
+        self._known[key] = np.union1d(known, opens)[-_REMEMBERED:]
+
+    async def _give(self, news: list[Klines], complete: int) -> None:
+        ends = [
+            self._sessions(klines.symbol).kline_ends(klines.datetime, klines.timeframe)
+            for klines in news
+        ]
+        given = [0] * len(news)
+        for moment in np.unique(np.concatenate([np.empty(0, np.int64), *ends])).tolist():
+            for index, klines in enumerate(news):
+                last = int(np.searchsorted(ends[index], moment, side="right"))
+                if last > given[index]:
+                    self._streams.offer(klines[given[index] : last])
+                    given[index] = last
+            if moment <= complete:
+                await self._streams.settle(moment)
+        await self._streams.settle(complete)
