@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -69,7 +69,7 @@ class ContractService:
     """Answers ``ins_query``: the futures among ``instruments`` and their main contracts."""
 
     def __init__(self, futures: Iterable[Instrument], mains: Mapping[str, Instrument]) -> None:
-        self._futures = list(futures)
+        self._futures = {one.name: one for one in futures}
         self._mains = dict(mains)
         self._schema: GraphQLSchema = build_schema(_SCHEMA)
 
@@ -77,7 +77,8 @@ class ContractService:
         """``{"result": …}`` or ``{"error": …}`` at ``now`` (UTC ms)."""
 
         def multi_symbol_info(_: object, **wanted: Any) -> list[dict[str, Any]]:
-            return [entry for entry in self._entries(now) if _matches(entry, wanted)]
+            entries = self._entries(wanted.get("instrument_id"), now)
+            return [entry for entry in entries if _matches(entry, wanted)]
 
         root = {"multi_symbol_info": multi_symbol_info}
         try:
@@ -91,16 +92,16 @@ class ContractService:
             return {"error": done.errors[0].message}
         return {"result": done.data}
 
-    def _entries(self, now: int) -> list[dict[str, Any]]:
-        futures = {
-            one.name: future_entry(one.contract, one.price(now), now) for one in self._futures
-        }
-        mains = [
-            _main_entry(name, futures[one.recording.symbol])
-            for name, one in self._mains.items()
-            if one.recording.symbol in futures
+    def _entries(self, names: Sequence[str] | None, now: int) -> list[dict[str, Any]]:
+        """Entries of ``names``, which need not exist; of all for None."""
+        if names is None:
+            names = [*self._futures, *self._mains]
+        futures = [self._futures[name] for name in names if name in self._futures]
+        mains = [self._mains[name] for name in names if name in self._mains]
+        return [
+            *(future_entry(one.contract, one.price(now), now) for one in futures),
+            *(_main_entry(one, now) for one in mains),
         ]
-        return [*futures.values(), *mains]
 
 
 def _matches(entry: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
@@ -153,7 +154,8 @@ def future_entry(contract: Contract, price: float, now: int) -> dict[str, Any]:
     }
 
 
-def _main_entry(name: str, future: dict[str, Any]) -> dict[str, Any]:
+def _main_entry(main: Instrument, now: int) -> dict[str, Any]:
+    name, future = main.name, future_entry(main.contract, main.price(now), now)
     kept = ("price_tick", "price_decs", "trading_day", "trading_time", "volume_multiple")
     return {
         "__typename": "cont",

@@ -28,6 +28,8 @@ class Chart:
     seconds: int
     width: int
     answered: bool = False
+    #: Whether the answer had no bars, which then come next.
+    empty: bool = False
     right: int = -1
 
 
@@ -54,7 +56,7 @@ class QuotesLine:
     _charts: dict[str, Chart] = field(default_factory=dict)
     _sent: dict[tuple[str, int], _Sent] = field(default_factory=dict)
     _answers: list[Diff] = field(default_factory=list)
-    _withheld: set[tuple[str, int]] = field(default_factory=set)
+    _told_at: int = -1
 
     def receive(self, message: Diff, now: int) -> None:
         """Take a request at ``now`` (UTC ms). What is not known is ignored, as the venue does."""
@@ -76,9 +78,11 @@ class QuotesLine:
             diffs.append({"mdhis_more_data": False, "ins_list": ""})
         diffs += self._answers
         self._answers = []
-        if quotes := self._new_quotes(now):
+        stands = now == self._told_at
+        self._told_at = now
+        if quotes := self._new_quotes(now, stands):
             diffs.append({"quotes": quotes})
-        diffs += self._new_rows(now)
+        diffs += self._new_rows(now, stands)
         return diffs
 
     # ---- requests
@@ -119,9 +123,12 @@ class QuotesLine:
 
     # ---- news
 
-    def _new_quotes(self, now: int) -> Diff:
+    def _new_quotes(self, now: int, stands: bool) -> Diff:
+        """What has changed; while the time ``stands`` only what was never told."""
         changed = {}
         for name, known in self._quotes.items():
+            if stands and known:
+                continue
             quote = self.instruments[name].quote(now)
             news = {key: value for key, value in quote.items() if known.get(key) != value}
             if news:
@@ -129,10 +136,13 @@ class QuotesLine:
                 changed[name] = news
         return changed
 
-    def _new_rows(self, now: int) -> list[Diff]:
+    def _new_rows(self, now: int, stands: bool) -> list[Diff]:
+        """As :meth:`_new_quotes`, of charts and their rows."""
         charts: Diff = {}
         series: dict[tuple[str, int], int] = {}
         for chart_id, chart in self._charts.items():
+            if stands and chart.answered and not chart.empty:
+                continue
             if chart.instrument is None:
                 if not chart.answered:
                     chart.answered = True
@@ -142,10 +152,11 @@ class QuotesLine:
             last = self._last(chart.instrument, chart.seconds, now)
             if not chart.answered:
                 chart.answered = True
-                if self.withhold():
-                    self._withheld.add(key)
+                chart.empty = self.withhold()
+                if chart.empty:
                     charts[chart_id] = _state(chart, -1, ready=True)
                     continue
+            chart.empty = False
             if chart.right != last:
                 whole = chart.right < 0
                 chart.right = last

@@ -237,6 +237,25 @@ def test_contracts_symbols_and_main_contracts() -> None:
     asyncio.run(main())
 
 
+def test_many_contracts_are_asked_for_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(market_module, "_SINGLY", 1)
+
+    async def main() -> None:
+        async with connected(futures(4), morning()) as (rig, market):
+            contracts = [await market.get_contract(symbol) for symbol in rig.recordings]
+            assert [contract.symbol for contract in contracts] == list(rig.recordings)
+            fresh = rig.another()
+            await fresh.connect()
+            assert [await fresh.get_contract(symbol) for symbol in reversed(rig.recordings)] == [
+                *reversed(contracts)
+            ]
+            with pytest.raises(UnknownSymbol, match="lists no such contract"):
+                await fresh.get_contract("SHFE.zz2002")
+            await fresh.disconnect()
+
+    asyncio.run(main())
+
+
 def test_unknown_symbols_are_refused_without_waiting() -> None:
     async def main() -> None:
         async with connected(futures(1), morning()) as (_, market):
@@ -554,33 +573,40 @@ def test_a_tqapi_that_holds_too_much_is_replaced_without_a_pause(
     asyncio.run(main())
 
 
-def schedules() -> list[int]:
-    return list(range(1000 if proving() else 4))
+#: Random schedules that one connection goes through, one after the other.
+_SCHEDULES = 10 if proving() else 4
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("seed", schedules())
+@pytest.mark.parametrize("batch", range(100 if proving() else 1))
 def test_after_any_faults_the_stream_equals_the_venues_bars(
-    seed: int, record_property: Callable[[str, object], None]
+    batch: int, record_property: Callable[[str, object], None]
 ) -> None:
     start = morning() + 60 * MINUTE_MS
+    took: dict[str, list[float]] = defaultdict(list)
+
+    async def schedule(seed: int, rig: TqRig, reader: Reader) -> None:
+        for pause, fault in random_faults(seed, rig.venue.faults, 3, 0.3):
+            began = time.monotonic()
+            rig.inject(fault)
+            await reader.step(2)
+            took[fault.kind.value].append(time.monotonic() - began)
+            await asyncio.sleep(pause / 3)
+            await reader.step(3)
+        await reader.step(3)
+        reader.check(COPPER, start)
+        reader.check(REBAR, start)
 
     async def main() -> None:
         async with connected(futures(2), start) as (rig, market):
             reader = Reader(rig, market)
             await reader.watch(COPPER, REBAR)
             await reader.step(1)
-            for pause, fault in random_faults(seed, rig.venue.faults, 3, 0.3):
-                began = time.monotonic()
-                rig.inject(fault)
-                await reader.step(2)
-                took = time.monotonic() - began
-                record_property(f"tq: seconds to be whole after {fault.kind.value}", [took])
-                await asyncio.sleep(pause / 3)
-                await reader.step(3)
-            await reader.step(3)
-            reader.check(COPPER, start)
-            reader.check(REBAR, start)
+            for seed in range(batch * _SCHEDULES, (batch + 1) * _SCHEDULES):
+                await schedule(seed, rig, reader)
             await reader.stop()
 
     asyncio.run(main())
+    record_property("tq schedules of faults", _SCHEDULES)
+    for kind, seconds in took.items():
+        record_property(f"tq: seconds to be whole again after {kind}", seconds)

@@ -10,6 +10,7 @@ import re
 import sys
 import threading
 import types
+import warnings
 from contextlib import redirect_stderr
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +23,8 @@ log = logging.getLogger(__name__)
 
 _AUTH_VARIABLE = "TQ_AUTH_URL"
 _REFUSED = re.compile(r"\((4\d\d)\s*,")
+#: A warning against asking for many instruments one by one, which streams cannot avoid.
+_MANY = "订阅多合约时推荐使用"
 _AGAIN = 0.02  # seconds
 _NOTICES = "tqsdk.changelog_notification"
 _lock = threading.Lock()
@@ -75,6 +78,7 @@ def open_api(login: Login, loop: asyncio.AbstractEventLoop, timeout: float) -> A
     then.
     """
     tqsdk = load()
+    warnings.filterwarnings("ignore", message=_MANY)
     # The constructor would wait a minute, and there is no setting for that. The loop first runs
     # after the login, which has its own limit.
     waiting: list[asyncio.TimerHandle] = []

@@ -35,7 +35,7 @@ from livetrader_core.market.tq.series import Series, known_until
 from livetrader_core.market.tq.symbols import MARKETS, instrument_of, is_main, symbol_of
 from livetrader_core.market.tq.worker import WIDTHS, News
 from livetrader_core.models import Contract, FeedState, Floats, Kline, Klines, Tick
-from livetrader_core.timeframe import MINUTE_MS, duration_ms
+from livetrader_core.timeframe import DURATIONS_MS, MINUTE_MS, duration_ms
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +44,9 @@ MAX_ROWS = 200_000
 #: Contracts are asked for again after so long (ms of the venue's clock): margins change.
 _CONTRACT_AGE = 12 * 3_600_000
 _LONGEST_PAUSE = 60.0
+_TIMEFRAMES = {length // 1000: timeframe for timeframe, length in DURATIONS_MS.items()}
+#: After so many contracts the rest are asked for together.
+_SINGLY = 8
 
 
 class TqMarket(MarketBase):
@@ -163,9 +166,20 @@ class TqMarket(MarketBase):
         kept = self._contracts.get(symbol)
         if kept is not None and abs(self.now() - kept[0]) < _CONTRACT_AGE:
             return kept[1]
+        if len(self._contracts) == _SINGLY:
+            await self._learn_all()
+            if symbol in self._contracts:
+                return self._contracts[symbol][1]
         contract = contract_of(symbol, await self._entry(symbol))
         self._contracts[symbol] = (self.now(), contract)
         return contract
+
+    async def _learn_all(self) -> None:
+        """Every listed contract in one answer, once somebody turns out to want many."""
+        for entry in await self._query(queries.CONTRACTS, {"exchange_id": list(MARKETS)}):
+            symbol = symbol_of(str(entry.get("instrument_id")))
+            if symbol is not None:
+                self._contracts[symbol] = (self.now(), contract_of(symbol, entry))
 
     async def main_contract(self, symbol: str) -> str:
         """Which contract ``symbol`` (``SHFE.rb_main``) stands for at present.
@@ -318,8 +332,9 @@ class TqMarket(MarketBase):
             if symbol is not None:
                 self._take(symbol, seconds, rows)
         for instrument, seconds in news.behind:
-            for series in self._series_of(symbol_of(instrument), seconds):
-                series.synced = False
+            late = self._series.get((str(symbol_of(instrument)), _TIMEFRAMES[seconds]))
+            if late is not None:
+                late.synced = False
         if news.line is not None:
             self._on_line(*news.line)
         self._pulse.set()
@@ -331,16 +346,10 @@ class TqMarket(MarketBase):
             for tick in ticks_of(symbol, rows, self._contracts[symbol][1].sessions):
                 self._streams.offer_tick(tick)
             return
-        for series in self._series_of(symbol, seconds):
+        series = self._series.get((symbol, _TIMEFRAMES[seconds]))
+        if series is not None:
             series.merge(klines_of(symbol, series.timeframe, rows, series.sessions))
             series.synced = True
-
-    def _series_of(self, symbol: str | None, seconds: int) -> list[Series]:
-        return [
-            series
-            for (name, timeframe), series in self._series.items()
-            if name == symbol and duration_ms(timeframe) == seconds * 1000
-        ]
 
     def _on_line(self, up: bool, why: str) -> None:
         if up == self._up.is_set():

@@ -22,6 +22,19 @@ query ($instrument_id: [String]) {
 }
 """
 
+#: The same of all futures that are listed.
+CONTRACTS = """
+query ($exchange_id: [String]) {
+  multi_symbol_info(class: [FUTURE], exchange_id: $exchange_id, expired: false) {
+    ... on basic {
+      instrument_id instrument_name class price_tick trading_time { day night }
+    }
+    ... on tradeable { volume_multiple }
+    ... on future { margin commission expire_datetime expired }
+  }
+}
+"""
+
 #: Futures that are listed.
 FUTURES = """
 query ($exchange_id: [String]) {

@@ -24,6 +24,9 @@ Key = tuple[str, int]
 #: How wide series are asked for: tqsdk keeps each for as long as it runs, so there are few.
 WIDTHS = (64, 1000, 10_000)
 
+#: How long subscriptions are gathered (seconds).
+_GATHER = 0.005
+
 #: Notices about the line (``code``), as the vendor numbers them.
 _LINE_UP = (2019112901, 2019112902)
 _LINE_DOWN = 2019112911
@@ -49,6 +52,9 @@ class _Frame:
     """A series of tqsdk, read as an array of rows."""
 
     def __init__(self, frame: Any, columns: Sequence[str]) -> None:
+        # tqsdk looks at the names of all columns of all series at every packet, which takes pandas'
+        # own kind of text five times as long.
+        frame.columns = frame.columns.astype(object)
         self.frame = frame
         self._columns = columns
         self._views = self._read()
@@ -91,6 +97,7 @@ class Worker:
         self._followed: dict[Key, tuple[_Frame, int]] = {}
         self._since: dict[Key, float] = {}
         self._quotes: dict[str, Any] = {}
+        self._wanted: dict[str, asyncio.Event] = {}
         self._dirty: set[Key] = set()
         self._heard: set[str] = set()
         self._questions = 0
@@ -171,11 +178,26 @@ class Worker:
                 self._mark(key)
 
     async def follow_quote(self, instrument: str) -> None:
-        """Report the time of every quote of ``instrument``."""
-        if instrument in self._quotes:
-            return
-        quote = self._quotes[instrument] = self._api.get_quote(instrument)
-        self._begin(self._watch_quote(instrument, quote))
+        """Report the time of every quote of ``instrument``; return once its contract is known."""
+        if instrument not in self._quotes:
+            if not self._wanted:
+                self._begin(self._subscribe())
+            self._wanted.setdefault(instrument, asyncio.Event())
+            await self._wanted[instrument].wait()
+        quote = self._quotes[instrument]
+        async with self._api.register_update_notify(quote) as updates:
+            while not quote.price_tick > 0:
+                await updates.recv()
+
+    async def _subscribe(self) -> None:
+        """Subscribe to all that is wanted at once: tqsdk sends the whole list every time."""
+        await asyncio.sleep(_GATHER)
+        wanted, self._wanted = self._wanted, {}
+        quotes = self._api.get_quote_list(list(wanted))
+        for (instrument, event), quote in zip(wanted.items(), quotes, strict=True):
+            self._quotes[instrument] = quote
+            self._begin(self._watch_quote(instrument, quote))
+            event.set()
 
     async def _watch_quote(self, instrument: str, quote: Any) -> None:
         async with self._api.register_update_notify(quote) as updates:
@@ -206,8 +228,7 @@ class Worker:
     def _open(self, key: Key, width: int) -> _Frame:
         instrument, seconds = key
         if seconds:
-            serial = self._api.get_kline_serial(instrument, seconds, width)
-            return _Frame(serial, KLINE_COLUMNS)
+            return _Frame(self._api.get_kline_serial(instrument, seconds, width), KLINE_COLUMNS)
         return _Frame(self._api.get_tick_serial(instrument, width), TICK_COLUMNS)
 
     # ---- questions
@@ -257,7 +278,7 @@ class Worker:
     def _read(self, key: Key, news: News) -> None:
         frame, width = self._followed[key]
         since = self._since[key]
-        if frame.reaches > since > 0 and width < WIDTHS[-1]:
+        if key[1] and frame.reaches > since and width < WIDTHS[-1]:
             # More has come at once than the series is wide.
             news.behind.add(key)
             wider = WIDTHS[WIDTHS.index(width) + 1]
