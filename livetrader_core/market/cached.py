@@ -26,7 +26,7 @@ from livetrader_core.market.ranges import (
 )
 from livetrader_core.models import Contract, FeedState, Kline, Klines, Tick
 from livetrader_core.sessions import Sessions
-from livetrader_core.store import KlineStore, Piece, SharedStore
+from livetrader_core.store import KlineStore, Piece, SharedStore, StoredRange
 from livetrader_core.timeframe import DAY_MS, duration_ms
 
 log = logging.getLogger(__name__)
@@ -292,6 +292,11 @@ class CachedMarket(MarketBase):
             if step.asked:
                 tell(start, count)
         return count
+
+    async def stored(self, symbol: str, timeframe: str = "1m") -> StoredRange | None:
+        """What the store has of ``symbol``; None if nothing."""
+        await self.flush()
+        return await self._in_thread(self._opened().stored, symbol, timeframe)
 
     async def uncover(
         self, symbol: str, from_ts: int | None, to_ts: int | None, timeframe: str = "1m"
