@@ -79,15 +79,23 @@ class _Series:
 
 @dataclass
 class _Watch:
-    """A stream that is being read: up to where it has given everything."""
+    """A stream that is being read: up to where it has given everything.
+
+    ``held`` are its first klines, as long as it is not known what they are part of.
+    """
 
     series: _Series | None
     upto: int
+    held: list[Kline] = field(default_factory=list)
 
     def cover(self, until: int) -> None:
-        if self.series is not None and until > self.upto:
-            self.series.fresh_covered.append((self.upto, until))
-            self.upto = until
+        if self.series is None or until <= self.upto:
+            return
+        start, ranges = self.upto, self.series.fresh_covered
+        if ranges and ranges[-1][1] == start:
+            start = ranges.pop()[0]
+        ranges.append((start, until))
+        self.upto = until
 
 
 @dataclass(frozen=True)
@@ -418,20 +426,24 @@ class CachedMarket(MarketBase):
         self._watches.append(watch)
         try:
             async for kline in stream:
+                watch.held.append(kline)
                 if watch.series is None:  # not before: the stream had to be read from at once
-                    watch.series = await self._known(symbol, timeframe)
-                    watch.upto = watch.series.closed_until(began)
-                self._note(watch.series, watch, kline)
+                    with _forgiven():
+                        watch.series = await self._known(symbol, timeframe)
+                        watch.upto = watch.series.closed_until(began)
+                if watch.series is not None:
+                    self._note(watch.series, watch)
                 yield kline
         finally:
             self._watches = [other for other in self._watches if other is not watch]
 
-    def _note(self, series: _Series, watch: _Watch, kline: Kline) -> None:
-        if not kline.closed:
-            return
-        watch.cover(kline.datetime + 1)
-        series.fresh[kline.datetime] = kline
-        self._count += 1
+    def _note(self, series: _Series, watch: _Watch) -> None:
+        for kline in watch.held:
+            if kline.closed:
+                watch.cover(kline.datetime + 1)
+                series.fresh[kline.datetime] = kline
+        self._count += len(watch.held)
+        watch.held.clear()
         if self._count >= BATCH_KLINES:
             self._write_soon()
         elif self._timer is None:
