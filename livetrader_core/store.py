@@ -154,6 +154,14 @@ class KlineStore:
             columns = cursor.execute(sql, values).fetchnumpy()
         return _in_order(symbol, timeframe, columns)
 
+    def stored(self, symbol: str, timeframe: str = "1m") -> StoredRange | None:
+        """What is stored of ``symbol``; None if nothing is."""
+        with self._cursor() as cursor:
+            sql = "SELECT min(datetime), max(datetime), count(*) FROM klines WHERE series = ?"
+            series = self._series_id(cursor, symbol, timeframe)
+            ((first, last, count),) = cursor.execute(sql, [series]).fetchall()
+        return StoredRange(symbol, timeframe, first, last, count) if count else None
+
     def ranges(self) -> list[StoredRange]:
         """What is stored, by symbol and timeframe."""
         with self._cursor() as cursor:

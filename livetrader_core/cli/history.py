@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,16 +24,12 @@ from livetrader_core.cli.context import (
     show_moment,
     timeframe_option,
 )
-from livetrader_core.errors import InvalidRequest
-from livetrader_core.timeframe import duration_ms
 
 if TYPE_CHECKING:
-    from livetrader_core.models import Klines
-    from livetrader_core.session import Session
+    from livetrader_core.fetching import Fetched, Tell
     from livetrader_core.store import KlineStore
 
-#: Klines of one request; what was fetched is kept page by page.
-PAGE = 20_000
+    Fetch = Callable[[str, str, int | None, int | None, bool, Tell], Coroutine[None, None, Fetched]]
 
 
 @click.group("history")
@@ -77,21 +73,21 @@ def fetch(
 ) -> None:
     """Fetch klines of SYMBOL… into the kline store.
 
-    From the server if one runs, else from the configured markets themselves. It goes on where an
-    earlier fetch ended or was interrupted; what is stored of a symbol never has a hole of ours.
+    From the server if one runs, else from the configured markets themselves. What is there is not
+    fetched again: an interrupted fetch goes on where it ended. What is stored of a symbol is made
+    one piece, from its first kline to its last.
     """
     if from_ts is not None and to_ts is not None and from_ts >= to_ts:
         raise click.BadParameter("--from must lie before --to", param_hint="--from")
 
     async def work() -> list[Fetched]:
         async with AsyncExitStack() as stack:
-            session = await stack.enter_async_context(_session(settings, endpoint))
-            store = stack.enter_context(_open_store(settings))
+            fetch = await stack.enter_async_context(_fetcher(settings, endpoint))
             progress = stack.enter_context(_progress(settings))
             done = []
             for symbol in dict.fromkeys(symbols):
-                fetcher = Fetcher(session, store, symbol, timeframe, _Bar(progress, symbol))
-                done.append(await fetcher.fetch(from_ts, to_ts, again))
+                bar = _Bar(progress, symbol)
+                done.append(await fetch(symbol, timeframe, from_ts, to_ts, again, bar))
             return done
 
     done = asyncio.run(work())
@@ -105,111 +101,33 @@ def fetch(
         )
 
 
-@dataclass(frozen=True)
-class Fetched:
-    """What a fetch brought, and what is stored now: first and last open (UTC ms)."""
-
-    symbol: str
-    timeframe: str
-    fetched: int
-    stored: int
-    first: int
-    last: int
-
-
-class Fetcher:
-    """Brings klines of one symbol into the store, page by page.
-
-    What is stored stays one piece: newer klines are added onwards from its end, older ones
-    backwards from its beginning. So wherever it is interrupted, it can go on. ``tell`` is called
-    with the moment reached and the number of klines so far.
-    """
-
-    def __init__(
-        self,
-        session: Session,
-        store: KlineStore,
-        symbol: str,
-        timeframe: str,
-        tell: Callable[[int, int], None],
-        page: int = PAGE,
-    ) -> None:
-        self._session = session
-        self._store = store
-        self._symbol = symbol
-        self._timeframe = timeframe
-        self._tell = tell
-        self._page = page
-        self._count = 0
-
-    async def fetch(self, from_ts: int | None, to_ts: int | None, again: bool = False) -> Fetched:
-        """Fetch what opens in [``from_ts``, ``to_ts``). Raises InvalidRequest if nothing does."""
-        newest = await self._get(from_ts, 1, to_ts)
-        if not len(newest):
-            raise InvalidRequest(
-                f"{self._symbol} {self._timeframe}: the market has no klines of this time"
-            )
-        end = int(newest.datetime[-1]) + 1
-        stored = None if again else self._stored()
-        if stored is None:
-            await self._backwards(from_ts, end)
-        else:
-            first, last, _ = stored
-            await self._onwards(last + 1, end)
-            if from_ts is None or from_ts < first:
-                await self._backwards(from_ts, first)
-        first, last, count = self._stored() or (0, 0, 0)
-        return Fetched(self._symbol, self._timeframe, self._count, count, first, last)
-
-    async def _onwards(self, start: int, end: int) -> None:
-        step = self._page * duration_ms(self._timeframe)
-        while start < end:
-            until = min(start + step, end)
-            await self._keep(await self._get(start, None, until))
-            start = until
-            self._tell(until, self._count)
-
-    async def _backwards(self, start: int | None, end: int) -> None:
-        while start is None or start < end:
-            page = await self._get(start, self._page, end)
-            if not len(page):
-                return
-            await self._keep(page)
-            end = int(page.datetime[0])
-            self._tell(end, self._count)
-
-    async def _get(self, from_ts: int | None, limit: int | None, to_ts: int | None) -> Klines:
-        return await self._session.get_kline_histories(
-            self._symbol, from_ts, limit, to_ts, self._timeframe
-        )
-
-    async def _keep(self, page: Klines) -> None:
-        self._count += await asyncio.to_thread(self._store.write, page)
-
-    def _stored(self) -> tuple[int, int, int] | None:
-        for row in self._store.ranges():
-            if (row.symbol, row.timeframe) == (self._symbol, self._timeframe):
-                return row.first, row.last, row.count
-        return None
-
-
 @asynccontextmanager
-async def _session(settings: Settings, endpoint: str | None) -> AsyncIterator[Session]:
+async def _fetcher(settings: Settings, endpoint: str | None) -> AsyncIterator[Fetch]:
+    """What fetches: from a server or the markets themselves, into our store or the server's."""
     from livetrader_core.config import build_market
-    from livetrader_core.local import LocalSession
+    from livetrader_core.errors import StorageError
+    from livetrader_core.fetching import Fetcher, ServerFetcher
     from livetrader_core.rpc import RemoteSession
 
     where = settings.endpoint(endpoint)
-    session: Session
-    if where is not None:
+    async with AsyncExitStack() as stack:
+        if where is None:
+            service = build_market(settings.config)
+            stack.push_async_callback(service.stop)
+            await service.connect()
+            yield Fetcher(service, stack.enter_context(_open_store(settings))).fetch
+            return
         session = RemoteSession(where, timeout=30.0)
-    else:
-        session = LocalSession(build_market(settings.config))
-    try:
+        stack.push_async_callback(session.close)
         await session.open(lambda event: None)
-        yield session
-    finally:
-        await session.close()
+        try:
+            store = stack.enter_context(_open_store(settings))
+        except StorageError:
+            if not any(market.cache for market in settings.config.markets.values()):
+                raise
+            yield ServerFetcher(session).fetch
+        else:
+            yield Fetcher(session, store).fetch
 
 
 def _open_store(settings: Settings) -> KlineStore:
@@ -234,14 +152,17 @@ def _progress(settings: Settings) -> Progress:
 
 
 class _Bar:
-    """A line of progress: how far is known only by the moment that was reached."""
+    """A line of progress; without an end where nobody knows how far back a market goes."""
 
     def __init__(self, progress: Progress, symbol: str) -> None:
         self._progress = progress
         self._task: TaskID = progress.add_task(symbol, total=None, klines=0, at="…")
 
-    def __call__(self, ts: int, klines: int) -> None:
-        self._progress.update(self._task, klines=klines, at=show_moment(ts))
+    def __call__(self, ts: int, klines: int, share: float | None) -> None:
+        total = None if share is None else 1.0
+        self._progress.update(
+            self._task, total=total, completed=share, klines=klines, at=show_moment(ts)
+        )
 
 
 # --------------------------------------------------------------------------- list, export

@@ -26,7 +26,7 @@ from livetrader_core.market.ranges import (
 )
 from livetrader_core.models import Contract, FeedState, Kline, Klines, Tick
 from livetrader_core.sessions import Sessions
-from livetrader_core.store import KlineStore, Piece, SharedStore
+from livetrader_core.store import KlineStore, Piece, SharedStore, StoredRange
 from livetrader_core.timeframe import DAY_MS, duration_ms
 
 log = logging.getLogger(__name__)
@@ -79,15 +79,23 @@ class _Series:
 
 @dataclass
 class _Watch:
-    """A stream that is being read: up to where it has given everything."""
+    """A stream that is being read: up to where it has given everything.
+
+    ``held`` are its first klines, as long as it is not known what they are part of.
+    """
 
     series: _Series | None
     upto: int
+    held: list[Kline] = field(default_factory=list)
 
     def cover(self, until: int) -> None:
-        if self.series is not None and until > self.upto:
-            self.series.fresh_covered.append((self.upto, until))
-            self.upto = until
+        if self.series is None or until <= self.upto:
+            return
+        start, ranges = self.upto, self.series.fresh_covered
+        if ranges and ranges[-1][1] == start:
+            start = ranges.pop()[0]
+        ranges.append((start, until))
+        self.upto = until
 
 
 @dataclass(frozen=True)
@@ -293,6 +301,11 @@ class CachedMarket(MarketBase):
                 tell(start, count)
         return count
 
+    async def stored(self, symbol: str, timeframe: str = "1m") -> StoredRange | None:
+        """What the store has of ``symbol``; None if nothing."""
+        await self.flush()
+        return await self._in_thread(self._opened().stored, symbol, timeframe)
+
     async def uncover(
         self, symbol: str, from_ts: int | None, to_ts: int | None, timeframe: str = "1m"
     ) -> None:
@@ -413,20 +426,24 @@ class CachedMarket(MarketBase):
         self._watches.append(watch)
         try:
             async for kline in stream:
+                watch.held.append(kline)
                 if watch.series is None:  # not before: the stream had to be read from at once
-                    watch.series = await self._known(symbol, timeframe)
-                    watch.upto = watch.series.closed_until(began)
-                self._note(watch.series, watch, kline)
+                    with _forgiven():
+                        watch.series = await self._known(symbol, timeframe)
+                        watch.upto = watch.series.closed_until(began)
+                if watch.series is not None:
+                    self._note(watch.series, watch)
                 yield kline
         finally:
             self._watches = [other for other in self._watches if other is not watch]
 
-    def _note(self, series: _Series, watch: _Watch, kline: Kline) -> None:
-        if not kline.closed:
-            return
-        watch.cover(kline.datetime + 1)
-        series.fresh[kline.datetime] = kline
-        self._count += 1
+    def _note(self, series: _Series, watch: _Watch) -> None:
+        for kline in watch.held:
+            if kline.closed:
+                watch.cover(kline.datetime + 1)
+                series.fresh[kline.datetime] = kline
+        self._count += len(watch.held)
+        watch.held.clear()
         if self._count >= BATCH_KLINES:
             self._write_soon()
         elif self._timer is None:

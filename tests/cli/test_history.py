@@ -13,9 +13,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from livetrader_core.cli.history import Fetcher
 from livetrader_core.errors import InvalidRequest, Unavailable
+from livetrader_core.fetching import Fetcher, Tell
 from livetrader_core.local import LocalSession
+from livetrader_core.market import cached
 from livetrader_core.models import Klines
 from livetrader_core.service import MarketService
 from livetrader_core.store import KlineStore
@@ -52,6 +53,11 @@ class Failing(ArchiveMarket):
         return await super().get_kline_histories(symbol, from_ts, limit, to_ts, timeframe)
 
 
+@pytest.fixture(autouse=True)
+def short_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cached, "PAGE", 100)
+
+
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[KlineStore]:
     with KlineStore(tmp_path / "k.duckdb") as store:
@@ -64,13 +70,15 @@ def fetch(
     from_ts: int | None = None,
     to_ts: int | None = None,
     again: bool = False,
+    tell: Tell = lambda ts, count, share: None,
 ) -> int:
     async def run() -> int:
         session = LocalSession(MarketService(market))
         await session.open(lambda event: None)
         try:
-            fetcher = Fetcher(session, store, "US.A", "1m", lambda ts, count: None, page=100)
-            return (await fetcher.fetch(from_ts, to_ts, again)).fetched
+            fetcher = Fetcher(session, store)
+            done = await fetcher.fetch("US.A", "1m", from_ts, to_ts, again, tell)
+            return done.fetched
         finally:
             await session.close()
 
@@ -122,9 +130,65 @@ def test_it_goes_on_where_it_was_interrupted(store: KlineStore, after: int) -> N
     with pytest.raises(Unavailable):
         fetch(store, Failing(after))
     kept = stored(store)
-    assert kept == list(range(kept[0], kept[-1] + 1, MINUTE))
-    assert fetch(store, Failing()) == 1000 - len(kept)
+    assert len(kept) >= 50
+    market = Failing()
+    assert fetch(store, market) == 1000 - len(kept)
+    asked = [span for span in market.asked if span[1] != 1]
+    assert not any(from_ts in kept for from_ts, _, _ in asked)
     assert stored(store) == minutes(0, 1000)
+
+
+def test_progress_is_told_as_a_share_where_the_beginning_is_known(store: KlineStore) -> None:
+    told: list[tuple[int, int, float | None]] = []
+    fetch(store, Failing(), START, tell=lambda *reached: told.append(reached))
+    moments, counts, shares = zip(*told, strict=True)
+    assert list(moments) == sorted(moments, reverse=True)
+    assert list(counts) == list(range(100, 1001, 100))
+    assert list(shares) == sorted(shares)
+    assert shares[-1] == 1.0
+    told.clear()
+    fetch(store, Failing(), again=True, tell=lambda *reached: told.append(reached))
+    assert {share for _, _, share in told} == {None}
+
+
+def test_it_goes_on_where_it_was_cancelled(store: KlineStore) -> None:
+    async def main() -> int:
+        session = LocalSession(MarketService(Failing()))
+        await session.open(lambda event: None)
+        counts: list[int] = []
+
+        def tell(ts: int, count: int, share: float | None) -> None:
+            counts.append(count)
+            if count == 400:
+                fetching.cancel()
+
+        fetching = asyncio.ensure_future(
+            Fetcher(session, store).fetch("US.A", "1m", None, None, False, tell)
+        )
+        await asyncio.wait([fetching])
+        assert fetching.cancelled()
+        await session.close()
+        return counts[-1]
+
+    assert asyncio.run(main()) == 400
+    assert len(stored(store)) >= 400
+    kept = len(stored(store))
+    assert fetch(store, Failing()) == 1000 - kept
+    assert stored(store) == minutes(0, 1000)
+
+
+def test_a_market_that_keeps_its_klines_itself_fetches_them(tmp_path: Path) -> None:
+    async def main() -> None:
+        path = tmp_path / "own.duckdb"
+        service = MarketService(cached.CachedMarket(Failing(), path))
+        await service.connect()
+        with KlineStore(path) as store:
+            fetcher = Fetcher(service, store)
+            done = await fetcher.fetch("US.A", "1m", None, None, False, lambda *reached: None)
+        assert (done.stored, done.first, done.last) == (1000, START, START + 999 * MINUTE)
+        await service.stop()
+
+    asyncio.run(main())
 
 
 def test_a_long_gap_in_the_market_is_crossed(store: KlineStore) -> None:
@@ -168,6 +232,23 @@ def test_fetch_from_a_server(cli: Run, workplace: Path) -> None:
     assert fetched.exit_code == 0, fetched.stderr
     assert "US.BABA 5m: " in fetched.stdout
     assert "from 2025-11-04 " in fetched.stdout
+
+
+def test_fetch_by_a_server_that_keeps_its_klines_itself(cli: Run, workplace: Path) -> None:
+    file = workplace / "livetrader.toml"
+    file.write_text(file.read_text().replace("[trades", "cache = true\n[trades"))
+    with served(workplace):
+        fetched = cli("history", "fetch", "US.BABA", "--json")
+        again = cli("history", "fetch", "US.BABA", "--again")
+    assert fetched.exit_code == 0, fetched.stderr
+    assert again.exit_code == 1
+    assert "stop it to fetch again" in again.stderr
+    (told,) = json.loads(fetched.stdout)
+    (row,) = json.loads(cli("history", "list", "--json").stdout)
+    assert row["count"] == told["fetched"] > 500
+    without_server = json.loads(cli("history", "fetch", "US.BABA", "--json").stdout)
+    assert without_server[0]["stored"] == row["count"]
+    assert without_server[0]["fetched"] == 0
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ from livetrader_core.market import CachedMarket, ReplayMarket
 from livetrader_core.market import cached as module
 from livetrader_core.market.generated import GeneratedSource
 from livetrader_core.market.specs import default_contract
-from livetrader_core.models import Klines
+from livetrader_core.models import Contract, Klines
 from livetrader_core.sim.recording import Recording
 from livetrader_core.store import KlineStore
 from livetrader_core.timeframe import DAY_MS, MINUTE_MS
@@ -379,6 +379,34 @@ def test_live_klines_are_kept_and_quiet_minutes_covered(tmp_path: Path) -> None:
             assert opens.tolist() == [0, 1, 4]
             first = START - MINUTE_MS + 1  # over a moment after the stream began
             assert store.covered("US.A") == [(first, START + 8 * MINUTE_MS + 1)]
+
+    asyncio.run(main())
+
+
+def test_a_contract_that_cannot_be_had_at_first_holds_no_stream_up(tmp_path: Path) -> None:
+    class Reluctant(ScriptedMarket):
+        refusals = 2
+
+        async def get_contract(self, symbol: str) -> Contract:
+            self.refusals -= 1
+            if self.refusals >= 0:
+                raise Unavailable("not now")
+            return await super().get_contract(symbol)
+
+    async def main() -> None:
+        market = Reluctant([contract()], clocked=False)
+        cached = CachedMarket(market, tmp_path / "k.duckdb")
+        await cached.connect()
+        _tasks.append(asyncio.get_running_loop().create_task(_drain(cached.watch_klines("US.A"))))
+        await asyncio.sleep(0)
+        for minute in range(4):
+            await market.moment(bar(minute, 1, 2, 0.5, 1.5))
+        _tasks[-1].cancel()
+        await asyncio.gather(_tasks.pop(), return_exceptions=True)
+        await cached.disconnect()
+        with KlineStore(tmp_path / "k.duckdb") as store:
+            assert len(store.read("US.A")) == 4
+            assert store.covered("US.A") == [(START - MINUTE_MS + 1, START + 3 * MINUTE_MS + 1)]
 
     asyncio.run(main())
 

@@ -72,7 +72,7 @@ async def the_state(rig: Rig) -> None:
         assert FeedState.DISCONNECTED not in [state for state, _ in told]
         for _ in range(2):
             told.clear()
-            rig.inject(Fault(FaultKind.RESTART, 0.2))
+            rig.inject(Fault(FaultKind.RESTART, 1.0))  # long enough to be noticed by any
             await steps(rig, 1)
             await until(
                 lambda: [state for state, _ in told][-1:] == [FeedState.CONNECTED],
