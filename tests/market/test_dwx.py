@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from livetrader_core.clock import SteppedClock
+from livetrader_core.clock import SpedClock, SteppedClock
 from livetrader_core.errors import (
     ConfigError,
     InvalidRequest,
@@ -351,6 +351,30 @@ def test_history_asked_for_after_watching_leaves_no_hole() -> None:
     asyncio.run(main())
 
 
+def test_time_that_runs_fast() -> None:
+    recordings = [generated(EURUSD), generated(USDJPY)]
+
+    async def main() -> None:
+        clock = SpedClock(NOON - 20_000, 600.0)
+        terminal = Mt4Terminal(recordings, clock, build="patched", freeze=0.0)
+        await terminal.start()
+        market = market_of(terminal, clock)
+        await market.connect()
+        watch = Watch(market, (EURUSD, "1m"), (USDJPY, "1m"))
+        await watch.reach(NOON + 10 * MINUTE)
+        for recording in recordings:
+            found = watch.klines[recording.symbol, "1m"]
+            end = found[-1].datetime + MINUTE
+            assert end >= NOON + 10 * MINUTE
+            assert found == list(part(recording.klines, found[0].datetime, end))
+        check_order(watch)
+        await watch.stop()
+        await market.disconnect()
+        await terminal.stop()
+
+    asyncio.run(main())
+
+
 # --------------------------------------------------------------------------- ticks
 
 
@@ -402,6 +426,10 @@ def test_symbols_contracts_and_suffixes() -> None:
             assert await market.list_symbols() == [EURUSD, USDJPY]
             with pytest.raises(UnknownSymbol, match=r"no symbol GBPUSD\.pro.*suffix"):
                 await market.get_contract("FOREX.GBPUSD")
+            with pytest.raises(UnknownSymbol, match=r"no symbol GBPUSD\.pro"):
+                await anext(market.watch_klines("FOREX.GBPUSD"))
+            with pytest.raises(UnknownSymbol, match=r"no symbol GBPUSD\.pro"):
+                await anext(market.watch_ticks("FOREX.GBPUSD"))
             with pytest.raises(UnknownSymbol, match="serves FOREX"):
                 await market.get_contract("US.BABA")
             with pytest.raises(UnknownSymbol):

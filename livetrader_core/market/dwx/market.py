@@ -132,6 +132,7 @@ class DwxMarket(MarketBase):
             late_ms,
             # A simulated venue has our clock.
             FeedLag(str(self._address)) if isinstance(self._clock, SystemClock) else None,
+            self._clock,
         )
         self._context: zmq.Context[Any] | None = None
         self._line: Line | None = None
@@ -393,6 +394,8 @@ class DwxMarket(MarketBase):
         # The reader is in place when the loop comes to it.
         self._wake.set()
         try:
+            if symbol not in self._confirmed:
+                yield await self._first(symbol, items)
             async for item in items:
                 yield item
         finally:
@@ -403,6 +406,26 @@ class DwxMarket(MarketBase):
                 line.unsubscribe(self._code(symbol))
             self._wake.set()
             await items.aclose()  # type: ignore[attr-defined]
+
+    async def _first(self, symbol: str, items: AsyncIterator[Any]) -> Any:
+        """The first of ``items``. Raises UnknownSymbol if the terminal does not have it."""
+        first = asyncio.ensure_future(anext(items))
+        known = asyncio.ensure_future(self._look_up(symbol))
+        try:
+            await asyncio.wait({first, known}, return_when=asyncio.FIRST_COMPLETED)
+            if not first.done():
+                known.result()
+            return await first
+        finally:
+            first.cancel()
+            known.cancel()
+            await asyncio.gather(first, known, return_exceptions=True)
+
+    async def _look_up(self, symbol: str) -> None:
+        try:
+            await self._confirm(symbol)
+        except Unavailable as error:
+            log.debug("%s is not looked up: %s", symbol, error)
 
     def _codes(self, *kinds: str) -> list[str]:
         symbols = {symbol: None for kind in kinds for symbol in self._watched[kind]}
