@@ -12,14 +12,14 @@ help:  ## what there is
 
 $(VENV)/.base: setup.cfg pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "livetrader needs Python 3.10 or later: make PYTHON=python3.11 …")'
-	@echo "setting up $(VENV) (a minute or so, once)"
+	@echo "setting up $(VENV) (a few minutes, once: tqsdk is large)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --editable .
+	@$(BIN)/python -m pip install --quiet --editable '.[all]'
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.base
 	@echo "installing what the tests need"
-	@$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@$(BIN)/python -m pip install --quiet --editable '.[all,dev]'
 	@touch $@
 
 demo: $(VENV)/.base  ## one strategy on three markets: backtest, then paper live (DATA=folder for recorded klines)

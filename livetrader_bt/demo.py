@@ -1,8 +1,9 @@
 """`livetrader demo`: one strategy on three markets, as a backtest and then live on paper.
 
-A server process of its own replays klines over ipc. The strategy first runs over them as a
-backtest; then the same file runs live against paper trading, over the same days, as fast as it
-reads. Both refuse orders on the warm-up day, start flat, and must fill alike, order by order.
+A server process of its own has the three venues' adapters, each connected to its simulated venue
+by the venue's own protocol, and serves them over ipc. The strategy first runs as a backtest; then
+the same file runs live against paper trading, over the same days, as fast as it reads. Both refuse
+orders on the warm-up day, start flat, and must fill alike, order by order.
 """
 
 from __future__ import annotations
@@ -44,6 +45,8 @@ SHIFT_WEEKS = 52
 CASH = {"USD": 200_000.0, "CNY": 1_000_000.0}
 RATES = {"CNY": 0.15}
 STRATEGY = "sma_cross.py"
+#: Seconds that the server may take to start: loading tqsdk takes some.
+_START = 60.0
 
 
 @dataclass(frozen=True)
@@ -75,11 +78,13 @@ def run_demo(
     seed: int = 7,
     strategy: Path | None = None,
     console: Console | None = None,
+    venues: bool = True,
 ) -> DemoResult:
     """Run the demo and print its report.
 
     ``data`` is a folder of recorded klines; without it they are generated from ``seed``. The
     picture, the server's configuration and log, and the order journal are written to ``output``.
+    Without ``venues`` the server reads the klines itself, with no venue's protocol between.
 
     Raises ConfigError, Unavailable.
     """
@@ -89,8 +94,8 @@ def run_demo(
     file = strategy or find_strategy(STRATEGY)
     window = RECORDED if data else GENERATED
     output.mkdir(parents=True, exist_ok=True)
-    _introduce(console, data, seed, file, window)
-    with serving(output, data, seed) as endpoint:
+    _introduce(console, data, seed, file, window, venues)
+    with serving(output, _configuration(output, data, seed, window, venues)) as endpoint:
         console.print(f"server     a process of its own, on [bold]{endpoint}[/]")
         backtest = _run(console, file, endpoint, window, "backtest")
         paper = _run(console, file, endpoint, window, "paper")
@@ -113,12 +118,22 @@ def find_strategy(name: str) -> Path:
 
 
 def _introduce(
-    console: Console, data: Path | None, seed: int, strategy: Path, window: Window
+    console: Console,
+    data: Path | None,
+    seed: int,
+    strategy: Path,
+    window: Window,
+    venues: bool,
 ) -> None:
     source = f"recorded, from {data}" if data else f"generated (seed {seed})"
     console.print("[bold]livetrader demo[/]: one strategy, three markets, two modes")
     console.print(f"strategy   {strategy.name}, unchanged in both modes")
     console.print(f"klines     one minute, {source}: {', '.join(SYMBOLS)}")
+    if venues:
+        console.print(
+            "venues     simulated, each in its own protocol to its own adapter: TDX (US stocks),\n"
+            "           MetaTrader 4 with the DWX advisor (forex), tqsdk (futures)"
+        )
     console.print(f"warm-up    from {window.warm_up_from} UTC: orders are refused in both runs")
     console.print(f"live       from {window.live_from} to {window.until} UTC, both start flat")
     if data:
@@ -132,12 +147,15 @@ def _introduce(
 
 
 @contextlib.contextmanager
-def serving(output: Path, data: Path | None, seed: int) -> Iterator[str]:
-    """A server process on an ipc endpoint of its own; it is gone when the block ends."""
+def serving(output: Path, settings: str) -> Iterator[str]:
+    """A server process on an ipc endpoint of its own; it is gone when the block ends.
+
+    ``settings`` is its livetrader.toml without the endpoint.
+    """
     folder = Path(tempfile.mkdtemp(prefix="livetrader-"))
     endpoint = f"ipc://{folder}/demo"
     config = output / "livetrader.toml"
-    config.write_text(_configuration(endpoint, output, data, seed))
+    config.write_text(f"{settings}\n[server]\nendpoint = {endpoint!r}\n")
     log_path = output / "server.log"
     try:
         with log_path.open("w") as log:
@@ -159,26 +177,24 @@ def serving(output: Path, data: Path | None, seed: int) -> Iterator[str]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _configuration(endpoint: str, output: Path, data: Path | None, seed: int) -> str:
+def _configuration(output: Path, data: Path | None, seed: int, window: Window, venues: bool) -> str:
     journal = output / "journal.sqlite"
     for old in output.glob("journal.sqlite*"):
         old.unlink()
-    source = f"source = {str(data.resolve())!r}" if data else 'source = "generated"'
     lines = [
         "# The server of `livetrader demo`, as it was started.",
-        "[server]",
-        f"endpoint = {endpoint!r}",
-        "",
         "[journal]",
         f"path = {str(journal.resolve())!r}",
         "",
-        "[markets.replay]",
-        'adapter = "replay"',
-        source,
+        "[markets.demo]",
+        f"source = {str(data.resolve())!r}" if data else 'source = "generated"',
         f"seed = {seed}",
-        'speed = "max"',
         f"symbols = [{', '.join(repr(symbol) for symbol in SYMBOLS)}]",
     ]
+    if venues:
+        lines += ['adapter = "rehearsal"', f"end = {window.until!r}"]
+    else:
+        lines += ['adapter = "replay"', 'speed = "max"']
     if data:
         lines.append(f"shift_weeks = {{ SHFE = {SHIFT_WEEKS} }}")
     lines += [
@@ -191,7 +207,7 @@ def _configuration(endpoint: str, output: Path, data: Path | None, seed: int) ->
 
 
 def _wait_until_ready(process: subprocess.Popen[Any], endpoint: str, log: Path) -> None:
-    deadline = time.monotonic() + 30.0
+    deadline = time.monotonic() + _START
     while True:
         if process.poll() is not None:
             raise Unavailable(
@@ -203,7 +219,9 @@ def _wait_until_ready(process: subprocess.Popen[Any], endpoint: str, log: Path) 
                 return
         except LiveTraderError:
             if time.monotonic() > deadline:
-                raise Unavailable(f"the server did not answer within 30 s; see {log}") from None
+                raise Unavailable(
+                    f"the server did not answer within {_START:g} s; see {log}"
+                ) from None
             time.sleep(0.05)
 
 

@@ -71,6 +71,7 @@ class LiveTraderData(bt.DataBase):
         self._next_history = 0
         self._may_wait = False
         self._recovering = False
+        self._at_close = self.p.stamp == "close"
         self.over = False
 
     def _find_store(self) -> LiveTraderStore:
@@ -270,13 +271,15 @@ class LiveTraderData(bt.DataBase):
             self._store.wait(self.p.qcheck)
             arrival = hub.take(channel)
         self._may_wait = False
-        for status in hub.take_statuses(channel):
-            self._tell(status.state)
+        if channel.statuses:
+            for status in hub.take_statuses(channel):
+                self._tell(status.state)
         if arrival is None:
             return self._nothing(channel)
-        if arrival.end > channel.live_from:
+        if self._laststatus != self.LIVE and arrival.end > channel.live_from:
             self._tell_live()
-        self._store.tell_late_klines()
+        if arrival.late:
+            self._store.tell_late_klines()
         self._fill(arrival)
         if self.lines.datetime[0] > self.todate:
             self._close(channel)
@@ -313,7 +316,7 @@ class LiveTraderData(bt.DataBase):
 
     def _fill(self, arrival: Arrival) -> None:
         lines, kline = self.lines, arrival.kline
-        lines.datetime[0] = to_num(arrival.end if self.p.stamp == "close" else kline.datetime)
+        lines.datetime[0] = to_num(arrival.end if self._at_close else kline.datetime)
         lines.open[0] = kline.open
         lines.high[0] = kline.high
         lines.low[0] = kline.low

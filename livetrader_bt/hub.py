@@ -44,13 +44,17 @@ class Source:
     acked: int = -1
 
 
-@dataclass
+@dataclass(slots=True)
 class Arrival:
-    """A kline that waits, with the moment it closes and when it came (monotonic seconds)."""
+    """A kline that waits, with the moment it closes and when it came (monotonic seconds).
+
+    ``late``: a later moment had been delivered before it came.
+    """
 
     kline: Kline
     end: int
     at: float
+    late: bool = False
 
 
 @dataclass(eq=False)
@@ -226,12 +230,12 @@ class Hub:
         if not waiting:
             return None
         with self._changed:
-            if waiting[0].end > self._moment and not self._release():
-                return None
-            if waiting[0].end > self._moment:
+            end = waiting[0].end
+            if end > self._moment and (not self._release() or end > self._moment):
                 return None
             arrival = waiting.popleft()
-            if arrival.end < self._moment:
+            if end < self._moment:
+                arrival.late = True
                 self.late_klines += 1
             self._fresh = True
             return arrival

@@ -142,8 +142,15 @@ class AdapterConfig(Section):
     def _gather_options(cls, table: Any) -> Any:
         if not isinstance(table, Mapping):
             return table
-        options = {k: _hidden(k, value) for k, value in table.items() if k != "adapter"}
-        return {**{k: v for k, v in table.items() if k == "adapter"}, "options": options}
+        ours = set(cls.model_fields) - {"options"}
+        options = {k: _hidden(k, value) for k, value in table.items() if k not in ours}
+        return {**{k: v for k, v in table.items() if k in ours}, "options": options}
+
+
+class MarketConfig(AdapterConfig):
+    """``[markets.NAME]``: ``cache`` keeps its klines in the kline store."""
+
+    cache: bool = False
 
 
 def _hidden(name: str, value: Any) -> Any:
@@ -198,7 +205,7 @@ class Config(Section):
     server: ServerConfig = Field(default_factory=ServerConfig)
     journal: JournalConfig = Field(default_factory=JournalConfig)
     store: StoreConfig = Field(default_factory=StoreConfig)
-    markets: dict[str, AdapterConfig] = {}
+    markets: dict[str, MarketConfig] = {}
     trades: dict[str, AdapterConfig] = {}
     rates: RatesConfig = Field(default_factory=RatesConfig)
     _source: str = PrivateAttr(default="defaults")
@@ -431,7 +438,28 @@ def build_market(config: Config) -> MarketService:
         raise ConfigError(f"{config.source}: markets: nothing to serve; add a [markets.NAME] table")
     markets = [_build(config, "markets", name, load_market, {}) for name in config.markets]
     with _naming(config.where("markets")):
-        return MarketService(markets)
+        return MarketService(_cached(config, markets))
+
+
+def _cached(config: Config, markets: list[MarketBase]) -> list[MarketBase]:
+    """``markets``, those with ``cache = true`` before the one kline store."""
+    wanted = [table.cache for table in config.markets.values()]
+    if not any(wanted):
+        return markets
+    from livetrader_core.market.cached import CachedMarket
+    from livetrader_core.store import SharedStore
+
+    make_folder(config, "store.path", config.store.path)
+    store = SharedStore(config.store.path)
+    return [
+        CachedMarket(market, store) if cache else market
+        for market, cache in zip(markets, wanted, strict=True)
+    ]
+
+
+def build_adapter(config: Config, name: str) -> MarketBase:
+    """The market adapter of ``[markets.NAME]`` alone. Raises ConfigError, naming the key."""
+    return _build(config, "markets", name, load_market, {})
 
 
 def _build(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from livetrader_core.errors import DataError, InvalidRequest, StorageError
+from livetrader_core.market.ranges import Range, subtract, union
 from livetrader_core.market.recorded import kline_labels, write_klines
 from livetrader_core.models import VALUE_COLUMNS, Klines, market_of
 from livetrader_core.timeframe import duration_ms
@@ -34,6 +35,9 @@ _SCHEMA = """
         trading_day BIGINT,
         PRIMARY KEY (series, datetime)
     );
+    CREATE TABLE IF NOT EXISTS covered (
+        series INTEGER NOT NULL, from_ts BIGINT NOT NULL, to_ts BIGINT NOT NULL
+    );
 """
 _COLUMNS = ("datetime", *VALUE_COLUMNS, "trading_day")
 
@@ -49,8 +53,19 @@ class StoredRange:
     count: int
 
 
+@dataclass(frozen=True)
+class Piece:
+    """Klines to store, and the ranges of time of which nothing is missing once they are."""
+
+    klines: Klines
+    covered: Sequence[Range] = ()
+
+
 class KlineStore:
     """Closed klines by symbol, timeframe and time, in one file.
+
+    It also knows which ranges of time it has completely (:meth:`covered`): a minute without a
+    kline in one of these had none at the venue.
 
     One process at a time can have it open; within it, threads may share it. Every method raises
     StorageError if the file cannot be read or written.
@@ -59,6 +74,7 @@ class KlineStore:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self._writing = threading.Lock()
+        self._known: dict[tuple[str, str], int] = {}
         with _storage(f"{self.path} cannot be opened"):
             self._connection = self._open()
             self._connection.execute(_SCHEMA)
@@ -79,31 +95,40 @@ class KlineStore:
 
         A forming kline is left out. Raises DataError if they do not ascend in time.
         """
-        market_of(klines.symbol)
-        duration_ms(klines.timeframe)
-        if klines.forming:
-            klines = klines[:-1]
-        if not len(klines):
+        return self.record([Piece(klines)])
+
+    def record(self, pieces: Sequence[Piece]) -> int:
+        """Store the klines of ``pieces`` and what they cover: all of it, or after a crash nothing.
+
+        Returns how many klines were written. Raises DataError as :meth:`write` does.
+        """
+        closed = [_closed(piece.klines) for piece in pieces]
+        if not any(map(len, closed)) and not any(piece.covered for piece in pieces):
             return 0
-        if not np.all(klines.datetime[1:] > klines.datetime[:-1]):
-            raise DataError(f"{klines.symbol} {klines.timeframe}: klines do not ascend in time")
-        days = np.zeros(len(klines), np.int64) if klines.trading_day is None else klines.trading_day
-        batch = dict(zip(_COLUMNS, (klines.datetime, *klines.columns(), days), strict=True))
         with self._writing, self._cursor() as cursor:
-            cursor.register("batch", batch)
             cursor.begin()
-            series = _series_id(cursor, klines.symbol, klines.timeframe, create=True)
-            first, last = int(klines.datetime[0]), int(klines.datetime[-1])
-            taken = cursor.execute(
-                "SELECT 1 FROM klines WHERE series = ? AND datetime BETWEEN ? AND ? LIMIT 1",
-                [series, first, last],
-            ).fetchone()
-            insert = "INSERT OR REPLACE" if taken else "INSERT"  # the plain one is faster
-            cursor.execute(
-                f"{insert} INTO klines SELECT ?, {', '.join(_COLUMNS)} FROM batch", [series]
-            )
+            ids = self._series_ids(cursor, [(k.symbol, k.timeframe) for k in closed])
+            _insert(cursor, ids, closed)
+            _cover(cursor, ids, [piece.covered for piece in pieces])
             cursor.commit()
-        return len(klines)
+            self._known.update(zip([(k.symbol, k.timeframe) for k in closed], ids, strict=True))
+        return sum(map(len, closed))
+
+    def covered(self, symbol: str, timeframe: str = "1m") -> list[Range]:
+        """The ranges [from, to) of time of which every closed kline is stored, in order."""
+        with self._cursor() as cursor:
+            return _covered(cursor, self._series_id(cursor, symbol, timeframe))
+
+    def uncover(self, symbol: str, timeframe: str, from_ts: int, to_ts: int) -> None:
+        """Forget that [``from_ts``, ``to_ts``) is complete; what is stored stays."""
+        with self._writing, self._cursor() as cursor:
+            series = self._series_id(cursor, symbol, timeframe)
+            cursor.begin()
+            rest = subtract(_covered(cursor, series), from_ts, to_ts)
+            cursor.execute("DELETE FROM covered WHERE series = ?", [series])
+            for start, end in rest:
+                cursor.execute("INSERT INTO covered VALUES (?, ?, ?)", [series, start, end])
+            cursor.commit()
 
     def read(
         self,
@@ -116,7 +141,7 @@ class KlineStore:
         """Klines that open in [``from_ts``, ``to_ts``), the newest ``limit`` of them."""
         duration_ms(timeframe)
         with self._cursor() as cursor:
-            series = _series_id(cursor, symbol, timeframe)
+            series = self._series_id(cursor, symbol, timeframe)
             sql = f"SELECT {', '.join(_COLUMNS)} FROM klines WHERE series = ?"
             values: list[Any] = [series]
             for comparison, bound in ((">=", from_ts), ("<", to_ts)):
@@ -178,6 +203,32 @@ class KlineStore:
     def __exit__(self, *exc: object) -> None:
         self.close()
 
+    def _series_id(
+        self, cursor: duckdb.DuckDBPyConnection, symbol: str, timeframe: str
+    ) -> int | None:
+        """The number of a series; None if nothing was stored of it."""
+        known = self._known.get((symbol, timeframe))
+        if known is None:
+            # Fetched to the end: a result that is not holds up whatever the cursor does next.
+            sql = "SELECT id FROM series WHERE symbol = ? AND timeframe = ?"
+            rows = cursor.execute(sql, [symbol, timeframe]).fetchall()
+            known = rows[0][0] if rows else None
+        return known
+
+    def _series_ids(
+        self, cursor: duckdb.DuckDBPyConnection, keys: Sequence[tuple[str, str]]
+    ) -> list[int]:
+        """The numbers of many series, new ones where they have none."""
+        if any(key not in self._known for key in keys):
+            for key in keys:
+                sql = "INSERT OR IGNORE INTO series (symbol, timeframe) VALUES (?, ?)"
+                if key not in self._known:
+                    cursor.execute(sql, key)
+            rows = cursor.execute("SELECT symbol, timeframe, id FROM series").fetchall()
+            known = {(symbol, timeframe): number for symbol, timeframe, number in rows}
+            return [known[key] for key in keys]
+        return [self._known[key] for key in keys]
+
     @contextmanager
     def _cursor(self) -> Iterator[duckdb.DuckDBPyConnection]:
         # A connection serves one thread at a time; a cursor is a connection of its own.
@@ -185,14 +236,96 @@ class KlineStore:
             yield cursor
 
 
-def _series_id(
-    cursor: duckdb.DuckDBPyConnection, symbol: str, timeframe: str, create: bool = False
-) -> int | None:
-    key = [symbol, timeframe]
-    if create:
-        cursor.execute("INSERT OR IGNORE INTO series (symbol, timeframe) VALUES (?, ?)", key)
-    row = cursor.execute("SELECT id FROM series WHERE symbol = ? AND timeframe = ?", key).fetchone()
-    return row[0] if row else None
+class SharedStore:
+    """One KlineStore for several owners in this process: open while any of them has it."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self._lock = threading.Lock()
+        self._store: KlineStore | None = None
+        self._owners = 0
+
+    def acquire(self) -> KlineStore:
+        """The store; whoever has it calls :meth:`release`. Raises StorageError."""
+        with self._lock:
+            if self._store is None:
+                self._store = KlineStore(self.path)
+            self._owners += 1
+            return self._store
+
+    def release(self) -> None:
+        """It is not needed here any more; the last one closes it."""
+        with self._lock:
+            self._owners -= 1
+            if self._owners == 0 and self._store is not None:
+                self._store.close()
+                self._store = None
+
+
+def _closed(klines: Klines) -> Klines:
+    market_of(klines.symbol)
+    duration_ms(klines.timeframe)
+    if not np.all(klines.datetime[1:] > klines.datetime[:-1]):
+        raise DataError(f"{klines.symbol} {klines.timeframe}: klines do not ascend in time")
+    return klines[:-1] if klines.forming else klines
+
+
+def _insert(cursor: duckdb.DuckDBPyConnection, ids: Sequence[int], parts: Sequence[Klines]) -> None:
+    filled = [(series, part) for series, part in zip(ids, parts, strict=True) if len(part)]
+    if not filled:
+        return
+    columns: dict[str, Any] = {
+        "series": np.concatenate([np.full(len(part), series, np.int32) for series, part in filled]),
+        "datetime": np.concatenate([part.datetime for _, part in filled]),
+    }
+    for name in VALUE_COLUMNS:
+        columns[name] = np.concatenate([getattr(part, name) for _, part in filled])
+    columns["trading_day"] = np.concatenate([_days(part) for _, part in filled])
+    cursor.register("batch", columns)
+    plain = len(filled) == 1 and not _taken(cursor, *filled[0])
+    insert = "INSERT" if plain else "INSERT OR REPLACE"  # the plain one is faster
+    cursor.execute(f"{insert} INTO klines SELECT series, {', '.join(_COLUMNS)} FROM batch")
+
+
+def _days(klines: Klines) -> npt.NDArray[np.int64]:
+    return np.zeros(len(klines), np.int64) if klines.trading_day is None else klines.trading_day
+
+
+def _taken(cursor: duckdb.DuckDBPyConnection, series: int, klines: Klines) -> bool:
+    bounds = [series, int(klines.datetime[0]), int(klines.datetime[-1])]
+    sql = "SELECT 1 FROM klines WHERE series = ? AND datetime BETWEEN ? AND ? LIMIT 1"
+    return bool(cursor.execute(sql, bounds).fetchall())
+
+
+def _covered(cursor: duckdb.DuckDBPyConnection, series: int | None) -> list[Range]:
+    sql = "SELECT from_ts, to_ts FROM covered WHERE series = ?"
+    return union((start, end) for start, end in cursor.execute(sql, [series]).fetchall())
+
+
+def _cover(
+    cursor: duckdb.DuckDBPyConnection,
+    ids: Sequence[int],
+    covered: Sequence[Sequence[Range]],
+) -> None:
+    """Add ``covered`` to what is covered of each series, by three statements for all of them."""
+    wider: dict[int, list[Range]] = {}
+    for series, ranges in zip(ids, covered, strict=True):
+        if ranges:
+            wider.setdefault(series, []).extend(ranges)
+    if not wider:
+        return
+    among = f"series IN ({', '.join(map(str, wider))})"
+    known = cursor.execute(f"SELECT series, from_ts, to_ts FROM covered WHERE {among}").fetchall()
+    for series, start, end in known:
+        wider[series].append((start, end))
+    rows = [(series, *span) for series, ranges in wider.items() for span in union(ranges)]
+    if sorted(rows) == sorted(known):
+        return
+    table = np.array(rows, np.int64).reshape(-1, 3)
+    names = ("series", "from_ts", "to_ts")
+    cursor.register("wider", {name: table[:, i].copy() for i, name in enumerate(names)})
+    cursor.execute(f"DELETE FROM covered WHERE {among}")
+    cursor.execute("INSERT INTO covered SELECT series, from_ts, to_ts FROM wider")
 
 
 def _in_order(symbol: str, timeframe: str, columns: Mapping[str, npt.NDArray[Any]]) -> Klines:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -14,7 +15,8 @@ from pydantic import SecretStr
 from livetrader_core import config as config_module
 from livetrader_core.config import Config, build_services, describe_type, load_config
 from livetrader_core.errors import ConfigError, LiveTraderError
-from livetrader_core.market import ReplayMarket
+from livetrader_core.market import CachedMarket, ReplayMarket
+from livetrader_core.store import KlineStore
 from livetrader_core.trade import PaperTrade
 from tests.support.archive_market import ArchiveMarket
 from tests.support.scripted_market import contract
@@ -369,3 +371,33 @@ def test_types_in_a_users_words(wanted: Any, words: str) -> None:
 
 def test_config_errors_are_ours() -> None:
     assert issubclass(ConfigError, LiveTraderError)
+
+
+# --------------------------------------------------------------------------- the cache
+
+
+def test_a_market_is_cached_if_that_is_asked_for(folder: Path) -> None:
+    cached, trade = build_services(load(REPLAY + "cache = true\nseed = 3\n"))
+    assert trade is None
+    assert isinstance(cached.markets[0], CachedMarket)
+    assert isinstance(build_services(load(REPLAY))[0].markets[0], ReplayMarket)
+    environment = {"LIVETRADER_MARKETS__US__CACHE": "true"}
+    assert isinstance(build_services(load(REPLAY, **environment))[0].markets[0], CachedMarket)
+    assert "livetrader.toml: markets.us.cache: expected" in error_of(REPLAY + 'cache = "often"\n')
+
+
+def test_two_cached_markets_share_the_store(folder: Path) -> None:
+    text = '[store]\npath = "deep/k.duckdb"\n'
+    for name, symbol in (("us", "US.BABA"), ("fx", "FOREX.EURUSD")):
+        text += f'[markets.{name}]\nadapter = "replay"\ncache = true\nsymbols = ["{symbol}"]\n'
+
+    async def main() -> None:
+        service, _ = build_services(load(text))
+        await service.connect()
+        for symbol in ("US.BABA", "FOREX.EURUSD"):
+            assert len(await service.get_kline_histories(symbol, limit=10)) == 10
+        await service.stop()
+
+    asyncio.run(main())
+    with KlineStore(folder / "deep" / "k.duckdb") as store:
+        assert [row.symbol for row in store.ranges()] == ["FOREX.EURUSD", "US.BABA"]

@@ -24,6 +24,8 @@ _COMMANDS = {
     "run": "run",
     "history": "history",
     "status": "status",
+    "doctor": "doctor",
+    "sim": "sim",
     "demo": "demo",
 }
 _INTERRUPTED, _TERMINATED = 130, 143

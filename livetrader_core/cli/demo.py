@@ -28,6 +28,11 @@ from livetrader_core.cli.context import Settings, json_option, pass_settings, pr
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="A strategy file, instead of the moving-average cross.",
 )
+@click.option(
+    "--replay",
+    is_flag=True,
+    help="Read the klines straight from the recording, not through the venues' protocols.",
+)
 @json_option
 @pass_settings
 def command(
@@ -36,18 +41,18 @@ def command(
     output: Path,
     seed: int,
     strategy: Path | None,
+    replay: bool,
     as_json: bool,
 ) -> None:
     """One strategy on three markets: a backtest, then the same file live on paper.
 
-    A server of its own replays the klines; both runs must fill alike, order by order. Ends with
-    code 1 if they don't.
+    A server of its own reads simulated venues in their own protocols: TDX, MetaTrader 4, tqsdk.
+    Both runs must fill alike, order by order; it ends with code 1 if they don't.
     """
     from livetrader_bt.demo import run_demo
 
-    result = run_demo(
-        data, output, seed, strategy, console=settings.notes if as_json else settings.out
-    )
+    console = settings.notes if as_json else settings.out
+    result = run_demo(data, output, seed, strategy, console, venues=not replay)
     if as_json:
         print_json(
             {

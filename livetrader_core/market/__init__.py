@@ -11,16 +11,33 @@ from typing import TYPE_CHECKING, Any
 from livetrader_core.market.base import MarketBase
 
 if TYPE_CHECKING:
+    from livetrader_core.market.cached import CachedMarket
     from livetrader_core.market.dwx import DwxMarket
+    from livetrader_core.market.rehearsal import RehearsalMarket
     from livetrader_core.market.replay import ReplayMarket
+    from livetrader_core.market.tdx import TdxMarket
+    from livetrader_core.market.tq import TqMarket
     from livetrader_core.service import MarketService
 
-__all__ = ["DwxMarket", "MarketBase", "MarketService", "ReplayMarket"]
+__all__ = [
+    "CachedMarket",
+    "DwxMarket",
+    "MarketBase",
+    "MarketService",
+    "RehearsalMarket",
+    "ReplayMarket",
+    "TdxMarket",
+    "TqMarket",
+]
 
 _HOMES = {
+    "CachedMarket": "livetrader_core.market.cached",
     "DwxMarket": "livetrader_core.market.dwx",
     "MarketService": "livetrader_core.service",
+    "RehearsalMarket": "livetrader_core.market.rehearsal",
     "ReplayMarket": "livetrader_core.market.replay",
+    "TdxMarket": "livetrader_core.market.tdx",
+    "TqMarket": "livetrader_core.market.tq",
 }
 
 

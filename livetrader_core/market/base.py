@@ -11,6 +11,7 @@
 | ``watch_ticks``        | no       | quotes as they come                                        |
 | ``watch_clock``        | no       | up to which moment every kline was given (``clocked``)     |
 | ``now``                | no       | the venue's time, if it is not the computer's              |
+| ``diagnose``           | no       | what only it can tell `livetrader doctor`                  |
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable
 
 from livetrader_core.errors import InvalidRequest
+from livetrader_core.market.finding import Finding
 from livetrader_core.models import Contract, FeedState, Kline, Klines, Tick
 
 
@@ -94,6 +96,13 @@ class MarketBase(ABC):
         """
         return
         yield 0  # makes this an asynchronous generator
+
+    async def diagnose(self) -> list[Finding]:
+        """What it can tell of its venue besides what every market is asked.
+
+        Called when everything else was asked, or after :meth:`connect` failed.
+        """
+        return []
 
     def now(self) -> int:
         """The venue's time in UTC milliseconds."""

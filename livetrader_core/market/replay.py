@@ -91,8 +91,8 @@ class ReplayMarket(MarketBase):
         names = _check_symbols(symbols)
         rate = _check_speed(speed)
         self.paced = rate is None
-        self._start = None if start is None else _moment("start", start)
-        self._end = None if end is None else _moment("end", end)
+        self._start = None if start is None else moment_of("start", start)
+        self._end = None if end is None else moment_of("end", end)
         if self._start is not None and self._end is not None and self._end < self._start:
             raise ConfigError(f"end: {end} lies before start, {start}")
         listed = _check_path("contracts", contracts)
@@ -366,7 +366,8 @@ def _check_weeks(value: Any, symbols: list[str]) -> dict[str, int]:
     return weeks
 
 
-def _moment(name: str, value: object) -> int:
+def moment_of(name: str, value: object) -> int:
+    """A moment of a setting in UTC milliseconds. Raises ConfigError naming the setting."""
     try:
         if isinstance(value, str):
             value = datetime.fromisoformat(value.strip().replace("Z", "+00:00"))

@@ -19,6 +19,7 @@ _NEW_YORK = "America/New_York"
 _SHANGHAI = "Asia/Shanghai"
 
 US_SESSIONS = Sessions(_NEW_YORK, ((4 * 60, 20 * 60),))
+HK_SESSIONS = Sessions("Asia/Hong_Kong", ((9 * 60 + 30, 12 * 60), (13 * 60, 16 * 60 + 10)))
 FOREX_SESSIONS = Sessions(_NEW_YORK, ((-7 * 60, 17 * 60),))
 CRYPTO_SESSIONS = Sessions("UTC", ((0, 24 * 60),), weekdays=(0, 1, 2, 3, 4, 5, 6))
 
@@ -132,13 +133,15 @@ def default_contract(symbol: str) -> Contract:
     code = symbol[len(market) + 1 :]
     if market == "US":
         return _stock(symbol)
+    if market == "HK":
+        return _hong_kong_stock(symbol)
     if market == "FOREX":
         return _currency_pair(symbol, code)
     if market == "BINANCE":
         return _crypto(symbol, code)
     if market in _FUTURES:
         return _future(symbol, market, code)
-    known = ", ".join(("US", "FOREX", "BINANCE", *_FUTURES))
+    known = ", ".join(("US", "HK", "FOREX", "BINANCE", *_FUTURES))
     raise UnknownSymbol(
         f"{symbol}: nothing is known of the market {market}; known: {known}. "
         "Describe it in a contracts file"
@@ -155,6 +158,20 @@ def _stock(symbol: str) -> Contract:
         currency="USD",
         sessions=US_SESSIONS,
         commission=Commission(per_unit=0.005),
+    )
+
+
+def _hong_kong_stock(symbol: str) -> Contract:
+    # Its tick grows with its price and its board lot differs by stock: here are the smallest.
+    return Contract(
+        symbol=symbol,
+        price_tick=0.001,
+        quantity_step=1.0,
+        min_quantity=1.0,
+        multiplier=1.0,
+        currency="HKD",
+        sessions=HK_SESSIONS,
+        commission=Commission(rate=0.0012),
     )
 
 

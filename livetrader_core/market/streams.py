@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from functools import partial
 
 from livetrader_core.models import Kline, Klines, Tick
 
@@ -16,12 +17,15 @@ Key = tuple[str, str]
 
 
 class _Watcher:
-    """One reader's klines that it has not asked for yet."""
+    """One reader's items that it has not asked for yet."""
 
-    def __init__(self) -> None:
+    def __init__(self, after: int, leave: Callable[[_Watcher], None]) -> None:
+        self.after = after
         self.waiting: deque[Kline | Tick] = deque()
         self.arrived = asyncio.Event()
         self.idle = asyncio.Event()  # it asked for the next one while there was none
+        self._leave = leave
+        self._reader: asyncio.Task[object] | None = None
 
     def put(self, item: Kline | Tick) -> None:
         self.waiting.append(item)
@@ -29,11 +33,31 @@ class _Watcher:
         self.arrived.set()
 
     async def get(self) -> Kline | Tick:
+        self._know_reader()
         while not self.waiting:
             self.idle.set()
             self.arrived.clear()
             await self.arrived.wait()
         return self.waiting.popleft()
+
+    def _know_reader(self) -> None:
+        task = asyncio.current_task()
+        if task is not self._reader and task is not None:
+            self._reader = task
+            task.add_done_callback(self._reader_done)
+
+    def _reader_done(self, task: asyncio.Task[object]) -> None:
+        # Its generator lives on in the traceback of its error, and would hold up every moment. A
+        # task that returned may have handed the stream on; the stack of a done task is that of
+        # its error.
+        if task is self._reader and (task.cancelled() or task.get_stack(limit=1)):
+            self.close()
+
+    def close(self) -> None:
+        """Nothing more is wanted."""
+        self.waiting.clear()
+        self.idle.set()
+        self._leave(self)
 
 
 class Streams:
@@ -48,10 +72,10 @@ class Streams:
     # ---- readers
 
     async def klines(self, symbol: str, timeframe: str, after: int) -> AsyncIterator[Kline]:
-        """Klines that open after ``after`` (UTC ms), from the first time anybody watches."""
+        """Klines that open after ``after`` (UTC ms), offered from the first reading on."""
         key = (symbol, timeframe)
         self._last.setdefault(key, after)
-        async for item in self._read(key):
+        async for item in self._read(key, after):
             assert isinstance(item, Kline)
             yield item
 
@@ -61,16 +85,20 @@ class Streams:
             assert isinstance(item, Tick)
             yield item
 
-    async def _read(self, key: Key) -> AsyncIterator[Kline | Tick]:
-        watcher = _Watcher()
+    async def _read(self, key: Key, after: int = 0) -> AsyncIterator[Kline | Tick]:
+        watcher = _Watcher(after, partial(self._leave, key))
         self._watchers.setdefault(key, []).append(watcher)
         try:
             while True:
                 yield await watcher.get()
         finally:
-            watcher.idle.set()
-            self._watchers[key].remove(watcher)
-            if not self._watchers[key]:
+            watcher.close()
+
+    def _leave(self, key: Key, watcher: _Watcher) -> None:
+        others = self._watchers.get(key, [])
+        if watcher in others:
+            others.remove(watcher)
+            if not others:
                 del self._watchers[key]
                 self._last.pop(key, None)
 
@@ -111,7 +139,8 @@ class Streams:
             self._last[key] = kline.datetime
             given += 1
             for watcher in watchers:
-                watcher.put(kline)
+                if kline.datetime > watcher.after:
+                    watcher.put(kline)
         return given
 
     def offer_tick(self, tick: Tick) -> None:
@@ -130,6 +159,7 @@ class Streams:
             for watcher in list(watchers):
                 if watcher.waiting or not watcher.idle.is_set():
                     await watcher.idle.wait()
-        self._settled = moment
-        for queue in self._clocks:
-            queue.put_nowait(moment)
+        if moment > self._settled:  # a later one may have been said while this one waited
+            self._settled = moment
+            for queue in self._clocks:
+                queue.put_nowait(moment)

@@ -7,6 +7,7 @@ import importlib.metadata
 import itertools
 import threading
 import time
+from contextlib import suppress
 from typing import Any, NoReturn, TypeVar
 
 import zmq
@@ -363,11 +364,10 @@ class AsyncClient:
         while True:
             if self._socket is None or self._endpoint is None or self._finishing:
                 raise NotConnected(f"{call.method}: there is no connection")
-            try:
+            with suppress(zmq.Again):
                 self._socket.send(body)
                 return
-            except zmq.Again:
-                await self._writable(self._endpoint, call, deadline, timeout)
+            await self._writable(self._endpoint, call, deadline, timeout)
 
     async def _writable(
         self, endpoint: Endpoint, call: Call[Any], deadline: float, timeout: float

@@ -424,11 +424,13 @@ class RemoteSession(Session):
         self._syncs[topic] = arrived
         socket.socket.subscribe(topic)
         try:
-            await asyncio.wait_for(arrived, self.timeout)
-        except asyncio.TimeoutError:
-            raise RequestTimeout(
-                f"{self.endpoint}: no publication came within {self.timeout:g} s"
-            ) from None
+            # Not wait_for: before Python 3.12 it swallows a cancellation that meets an answer.
+            await asyncio.wait([arrived], timeout=self.timeout)
+            if not arrived.done():
+                raise RequestTimeout(
+                    f"{self.endpoint}: no publication came within {self.timeout:g} s"
+                )
+            arrived.result()
         finally:
             del self._syncs[topic]
             if not socket.closed:

@@ -83,8 +83,8 @@ class LoopSocket(Generic[Message]):
         send, last = self.socket.send, len(frames) - 1
         try:
             for frame in frames[:last]:
-                send(frame, _SNDMORE)
-            send(frames[last], _NOBLOCK)
+                send(frame, _SNDMORE, len(frame) < _LONG)
+            send(frames[last], _NOBLOCK, len(frames[last]) < _LONG)
         finally:
             self._schedule()
 

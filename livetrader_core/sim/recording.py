@@ -36,6 +36,11 @@ class Recording:
         return self.contract.symbol
 
     @cached_property
+    def ends(self) -> npt.NDArray[np.int64]:
+        """When each kline closes (UTC ms)."""
+        return self.klines.datetime + MINUTE_MS
+
+    @cached_property
     def trading_days(self) -> npt.NDArray[np.int64]:
         """The trading day of each kline, YYYYMMDD."""
         return self.contract.sessions.trading_days(self.klines.datetime)

@@ -29,8 +29,9 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         seed: int,
         strategy: Path | None,
         console: Console | None = None,
+        venues: bool = True,
     ) -> DemoResult:
-        asked.update(data=data, output=output, seed=seed, strategy=strategy)
+        asked.update(data=data, output=output, seed=seed, strategy=strategy, venues=venues)
         assert console is not None
         console.print("the report")
         backtest = RunSummary("backtest", [FILL], [])
@@ -47,18 +48,30 @@ def test_the_demo_by_default(cli: Run, asked: dict[str, Any]) -> None:
     assert result.exit_code == 0, result.output
     assert "the report" in result.stdout
     assert (asked["data"], asked["output"]) == (None, Path("demo-output"))
+    assert asked["venues"]
 
 
 def test_what_is_asked_for_is_handed_on(
     cli: Run, asked: dict[str, Any], recordings: Path, workplace: Path
 ) -> None:
     (workplace / "mine.py").write_text("")
-    options = ("--data", str(recordings), "--output", "out", "--seed", "3", "--strategy", "mine.py")
+    options = (
+        "--data",
+        str(recordings),
+        "--output",
+        "out",
+        "--seed",
+        "3",
+        "--strategy",
+        "mine.py",
+        "--replay",
+    )
     assert cli("demo", *options).exit_code == 0
     assert asked["data"] == recordings
     assert asked["output"] == Path("out")
     assert asked["seed"] == 3
     assert asked["strategy"] == Path("mine.py")
+    assert not asked["venues"]
 
 
 def test_runs_that_differ_end_with_1(cli: Run, asked: dict[str, Any]) -> None:

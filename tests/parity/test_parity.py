@@ -7,6 +7,7 @@ BackBroker (see docs/parity.md).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -48,7 +49,9 @@ def assert_same(case: Case, reference: Outcome, other: Outcome, name: str) -> No
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("kind", kinds())
 @pytest.mark.parametrize("block", BLOCKS)
-def test_every_mode_tells_a_random_strategy_the_same(kind: str, block: int) -> None:
+def test_every_mode_tells_a_random_strategy_the_same(
+    kind: str, block: int, record_property: Callable[[str, object], None]
+) -> None:
     recorded = kind == "recorded"
     fills = 0
     for seed in range(block * BLOCK, (block + 1) * BLOCK):
@@ -58,6 +61,8 @@ def test_every_mode_tells_a_random_strategy_the_same(kind: str, block: int) -> N
         assert_same(case, reference, paper_in_process(case, recorded), "paper in process")
         assert_same(case, reference, paper_over_ipc(case, recorded), "paper over ipc")
     assert fills >= FILLS_PER_BLOCK
+    record_property(f"parity, {kind}: cases", BLOCK)
+    record_property(f"parity, {kind}: fills compared in each of two paper runs", fills)
 
 
 # --------------------------------------------------------------------------- it can fail

@@ -7,6 +7,7 @@ import json
 import random
 import sys
 from asyncio.subprocess import PIPE
+from collections.abc import Callable
 
 import pytest
 
@@ -43,7 +44,9 @@ async def trouble(line: Line, seeded: random.Random) -> None:
 @pytest.mark.long
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("seed", range(5 if proving() else 1))
-def test_nothing_is_missing_nothing_comes_twice_however_the_line_is_cut(seed: int) -> None:
+def test_nothing_is_missing_nothing_comes_twice_however_the_line_is_cut(
+    seed: int, record_property: Callable[[str, object], None]
+) -> None:
     cuts = 100 if proving() else 15
     seeded = random.Random(seed)
 
@@ -81,5 +84,6 @@ def test_nothing_is_missing_nothing_comes_twice_however_the_line_is_cut(seed: in
             published = [tick_kline(symbol, n) for n in range(first, first + len(got))]
             assert got == published
             assert first + len(got) > last
+        record_property("gap repair: times the line was cut or stalled", cuts)
 
     run(main)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -59,10 +60,17 @@ def test_fills_and_money_are_those_of_backbroker(name: str) -> None:
 
 
 @pytest.mark.long
-def test_fills_and_money_are_those_of_backbroker_at_length() -> None:
-    for seed in range(5000, 5000 + (3000 if proving() else 60)):
+def test_fills_and_money_are_those_of_backbroker_at_length(
+    record_property: Callable[[str, object], None],
+) -> None:
+    cases, fills = (3000 if proving() else 60), 0
+    for seed in range(5000, 5000 + cases):
         made = case(seed, **list(SETTINGS.values())[seed % len(SETTINGS)])
-        assert_same(made, run_backtrader(made), run_paper(made))
+        backtest = run_backtrader(made)
+        assert_same(made, backtest, run_paper(made))
+        fills += len(backtest.fills)
+    record_property("matching: random cases against BackBroker", cases)
+    record_property("matching: fills compared", fills)
 
 
 def test_comparison_notices_one_bar_that_is_one_tick_off() -> None:

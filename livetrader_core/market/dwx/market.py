@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -38,6 +39,7 @@ from livetrader_core.market.dwx.messages import (
 from livetrader_core.market.dwx.servertime import EET_US, server_time
 from livetrader_core.market.dwx.updater import Updater
 from livetrader_core.market.dwx.zonecheck import ZoneCheck
+from livetrader_core.market.finding import Finding, Verdict, clock_finding
 from livetrader_core.market.specs import default_contract
 from livetrader_core.market.streams import Streams
 from livetrader_core.models import Contract, FeedState, Kline, Klines, Tick, market_of
@@ -284,6 +286,34 @@ class DwxMarket(MarketBase):
             self._check.account(account_time(reply), self._clock.now())
         except ProtocolError as error:
             log.warning("%s: the account's clock can't be read: %s", self._address, error)
+
+    async def diagnose(self) -> list[Finding]:
+        """The build of the advisor, and whether its clock fits ``time_zone``."""
+        line = self._working_or_none()
+        if line is None:
+            return []
+        build = "current" if line.empty_frames else "early: it tells nothing of its account"
+        found = [Finding("advisor", Verdict.OK, f"answers; build: {build}")]
+        try:
+            reply = (
+                await line.request(ACCOUNT_INFO, _answers("GET_ACCOUNT_INFORMATION"))
+                if line.empty_frames
+                else None
+            )
+            server = None if reply is None else account_time(reply)
+        except LiveTraderError as error:
+            return [*found, Finding("clock", Verdict.FAILED, str(error), "see the Experts tab")]
+        if server is None:
+            told = "this build does not tell the server's time"
+            return [*found, Finding("clock", Verdict.SKIPPED, told, "compare it by eye once")]
+        ahead = self._zone.moment(server) - self._clock.now()
+        clock = clock_finding(-ahead, f"the server, read as {self._zone.name},")
+        if clock.verdict is not Verdict.OK:
+            clock = replace(
+                clock,
+                advice="it stands while no quote comes (weekends); whole hours: set time_zone",
+            )
+        return [*found, clock]
 
     # ---- requests
 

@@ -1,0 +1,163 @@
+"""tqsdk itself: imported when first needed, without its output, and led to the right hosts."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import logging
+import os
+import re
+import sys
+import threading
+import types
+import warnings
+from contextlib import redirect_stderr
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import SecretStr
+
+from livetrader_core.errors import ConfigError, LiveTraderError, NotConnected
+
+log = logging.getLogger(__name__)
+
+_AUTH_VARIABLE = "TQ_AUTH_URL"
+_REFUSED = re.compile(r"\((4\d\d)\s*,")
+#: A warning against asking for many instruments one by one, which streams cannot avoid.
+_MANY = "订阅多合约时推荐使用"
+_AGAIN = 0.02  # seconds
+_NOTICES = "tqsdk.changelog_notification"
+_lock = threading.Lock()
+
+
+@dataclass(frozen=True)
+class Login:
+    """Who logs in, and where; an empty address is the vendor's own."""
+
+    user: str
+    password: SecretStr
+    auth_url: str = ""
+    md_url: str = ""
+
+    @property
+    def auth_host(self) -> str:
+        """The auth service, for messages."""
+        return self.auth_url or "the vendor's auth service"
+
+    @property
+    def md_host(self) -> str:
+        """The quotes service, for messages."""
+        return self.md_url or "the vendor's quotes service"
+
+
+def load() -> Any:
+    """The module ``tqsdk``. Raises ConfigError if it is not installed."""
+    with _lock:
+        if "tqsdk" in sys.modules:
+            return sys.modules["tqsdk"]
+        # The first TqApi of a process would fetch a document of notices from the vendor and print
+        # it; without a network that costs ten seconds.
+        sys.modules.setdefault(_NOTICES, types.ModuleType(_NOTICES))
+        printed = io.StringIO()
+        try:
+            with redirect_stderr(printed):
+                import tqsdk
+        except ModuleNotFoundError as error:
+            raise ConfigError(
+                f"the tq adapter needs the package {error.name}; try: pip install 'livetrader[tq]'"
+            ) from error
+        for line in filter(None, printed.getvalue().splitlines()):
+            log.info("tqsdk: %s", line)
+        return tqsdk
+
+
+def open_api(login: Login, loop: asyncio.AbstractEventLoop, timeout: float) -> Any:
+    """A TqApi that runs in ``loop``, logged in and connected, within ``timeout`` seconds.
+
+    Raises ConfigError for a refused login, NotConnected for everything else; ``loop`` is closed
+    then.
+    """
+    tqsdk = load()
+    warnings.filterwarnings("ignore", message=_MANY)
+    # The constructor would wait a minute, and there is no setting for that. The loop first runs
+    # after the login, which has its own limit.
+    waiting: list[asyncio.TimerHandle] = []
+    loop.call_soon(lambda: waiting.append(loop.call_later(timeout, give_up, loop)))
+    try:
+        api = tqsdk.TqApi(
+            auth=_auth(tqsdk, login),
+            loop=loop,
+            debug=False,
+            disable_print=True,
+            _md_url=login.md_url or None,
+        )
+    except Exception as error:  # tqsdk raises bare Exceptions
+        close_loop(loop)
+        raise _explain(error, login, timeout) from error
+    for watchdog in waiting:
+        watchdog.cancel()
+    # It sets its logger to DEBUG and formats every packet, whether anybody reads that or not.
+    logging.getLogger("TqApi").setLevel(logging.WARNING)
+    return api
+
+
+def _auth(tqsdk: Any, login: Login) -> Any:
+    """The credentials; the address of the auth service can only be given in the environment."""
+    password = login.password.get_secret_value()
+    if not login.auth_url:
+        return tqsdk.TqAuth(login.user, password)
+    with _lock:
+        before = os.environ.get(_AUTH_VARIABLE)
+        os.environ[_AUTH_VARIABLE] = login.auth_url.rstrip("/")
+        try:
+            return tqsdk.TqAuth(login.user, password)
+        finally:
+            if before is None:
+                del os.environ[_AUTH_VARIABLE]
+            else:
+                os.environ[_AUTH_VARIABLE] = before
+
+
+def _explain(error: Exception, login: Login, timeout: float) -> LiveTraderError:
+    refused = _REFUSED.search(str(error))
+    if refused is not None:
+        return ConfigError(
+            f"user: {login.auth_host} refused the login of {login.user!r} "
+            f"(HTTP {refused.group(1)}); check it, and the password in the environment"
+        )
+    if type(error).__name__ == "TqTimeoutError":
+        return NotConnected(
+            f"md_url: no quotes from {login.md_host} within {timeout:g} s; the login of "
+            f"{login.user!r} at {login.auth_host} went through"
+        )
+    if type(error).__module__.startswith("requests"):
+        return NotConnected(
+            f"auth_url: {login.auth_host} cannot be reached: {type(error).__name__}; check the "
+            "address and the network"
+        )
+    return NotConnected(f"tqsdk could not log in as {login.user!r}: {error}")
+
+
+def give_up(loop: asyncio.AbstractEventLoop) -> None:
+    """End a TqApi that is being made, from within its ``loop``."""
+    _cancel_all(loop)
+    # It may begin to wait only after this.
+    loop.call_later(_AGAIN, give_up, loop)
+
+
+def _cancel_all(loop: asyncio.AbstractEventLoop) -> None:
+    for task in asyncio.all_tasks(loop):
+        task.cancel()
+
+
+def close_loop(loop: asyncio.AbstractEventLoop) -> None:
+    """Close ``loop`` with what a TqApi that failed has left in it."""
+    if loop.is_closed():
+        return
+    while asyncio.all_tasks(loop):
+        _cancel_all(loop)
+        # A TqApi stops its loop whenever a task ends, so nothing can be run to its completion.
+        loop.call_soon(loop.stop)
+        loop.run_forever()
+    loop.run_until_complete(loop.shutdown_asyncgens())
+    loop.close()

@@ -1,0 +1,7 @@
+"""Assertions in cards are told in full, as those in tests are."""
+
+from __future__ import annotations
+
+import pytest
+
+pytest.register_assert_rewrite("tests.conformance.cards", "tests.conformance.hand")
