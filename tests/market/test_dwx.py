@@ -21,6 +21,7 @@ from livetrader_core.errors import (
 )
 from livetrader_core.market.aggregate import aggregate
 from livetrader_core.market.dwx import DwxMarket
+from livetrader_core.market.finding import Verdict
 from livetrader_core.models import FeedState, Klines, Tick
 from livetrader_core.registry import load_market
 from livetrader_core.service import MarketService
@@ -694,6 +695,37 @@ def test_a_wrong_time_zone_is_warned_of_by_name(
     told = [record.getMessage() for record in caplog.records]
     assert any(f"time_zone='{setting}'" in text and "2 h" in text for text in told) == warns
     assert len(told) == len(set(told))
+
+
+@pytest.mark.parametrize(
+    ("build", "zone", "verdict", "told"),
+    [
+        ("current", "EET-US", Verdict.OK, "the terminal shows 13:59, as EET-US has it"),
+        ("current", "UTC", Verdict.DOUBT, "+2 h"),
+        ("patched", "EET-US", Verdict.SKIPPED, "no quote is fresh"),
+    ],
+)
+def test_what_it_tells_the_doctor(build: str, zone: str, verdict: Verdict, told: str) -> None:
+    async def main() -> None:
+        clock = SteppedClock(NOON - 1)
+        async with venue([generated(EURUSD)], clock, {"build": build}, time_zone=zone) as (
+            terminal,
+            market,
+        ):
+            advisor, found = await market.diagnose()
+            assert advisor.verdict is Verdict.OK
+            assert ("does not tell" in advisor.found) == (build == "patched")
+            assert found.verdict is verdict
+            assert told in found.found
+            terminal.expert.blocked = "NO_BROKER_CONNECTION"
+            if build == "current":
+                failed = (await market.diagnose())[0]
+                assert failed.verdict is Verdict.FAILED
+                assert "NO_BROKER_CONNECTION" in failed.found
+            await market.disconnect()
+            assert await market.diagnose() == []
+
+    asyncio.run(main())
 
 
 # --------------------------------------------------------------------------- settings

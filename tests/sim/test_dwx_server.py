@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-import zmq
 
 from livetrader_core.clock import SteppedClock
 from livetrader_core.errors import ConfigError, InvalidRequest
@@ -262,30 +261,3 @@ def test_two_clients_are_dealt_each_others_replies() -> None:
             until(shared)
 
     talk(script)
-
-
-def test_golden_frames_come_over_a_bare_socket() -> None:
-    """The same without the connector: what lies on the wire is single frames."""
-
-    async def main() -> None:
-        terminal = Mt4Terminal([two_bars()], SteppedClock(START + 120_000), freeze=0.0)
-        await terminal.start()
-
-        def run() -> list[list[bytes]]:
-            with zmq.Context() as context:
-                push, pull = context.socket(zmq.PUSH), context.socket(zmq.PULL)
-                push.connect(f"tcp://127.0.0.1:{terminal.push_port}")
-                pull.connect(f"tcp://127.0.0.1:{terminal.pull_port}")
-                pull.set(zmq.RCVTIMEO, 5000)
-                found: list[list[bytes]] = []
-                while len(found) < 2:
-                    push.send(b"HEARTBEAT;")
-                    found = [pull.recv_multipart(), pull.recv_multipart()]
-                push.close(0)
-                pull.close(0)
-                return found
-
-        assert await asyncio.to_thread(run) == [[frames.HEARTBEAT.encode()], [b""]]
-        await terminal.stop()
-
-    asyncio.run(main())
