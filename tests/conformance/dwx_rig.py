@@ -64,4 +64,5 @@ class DwxRig(Rig):
 class PatchedDwxRig(DwxRig):
     """An older, patched build: another separator, the forming bar at every tick."""
 
+    name: ClassVar[str] = "dwx-patched"
     build: ClassVar[str] = "patched"

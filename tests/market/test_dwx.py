@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from livetrader_core.clock import SteppedClock
+from livetrader_core.clock import SpedClock, SteppedClock
 from livetrader_core.errors import (
     ConfigError,
     InvalidRequest,
@@ -21,6 +21,7 @@ from livetrader_core.errors import (
 )
 from livetrader_core.market.aggregate import aggregate
 from livetrader_core.market.dwx import DwxMarket
+from livetrader_core.market.finding import Verdict
 from livetrader_core.models import FeedState, Klines, Tick
 from livetrader_core.registry import load_market
 from livetrader_core.service import MarketService
@@ -351,6 +352,30 @@ def test_history_asked_for_after_watching_leaves_no_hole() -> None:
     asyncio.run(main())
 
 
+def test_time_that_runs_fast() -> None:
+    recordings = [generated(EURUSD), generated(USDJPY)]
+
+    async def main() -> None:
+        clock = SpedClock(NOON - 20_000, 600.0)
+        terminal = Mt4Terminal(recordings, clock, build="patched", freeze=0.0)
+        await terminal.start()
+        market = market_of(terminal, clock)
+        await market.connect()
+        watch = Watch(market, (EURUSD, "1m"), (USDJPY, "1m"))
+        await watch.reach(NOON + 10 * MINUTE)
+        for recording in recordings:
+            found = watch.klines[recording.symbol, "1m"]
+            end = found[-1].datetime + MINUTE
+            assert end >= NOON + 10 * MINUTE
+            assert found == list(part(recording.klines, found[0].datetime, end))
+        check_order(watch)
+        await watch.stop()
+        await market.disconnect()
+        await terminal.stop()
+
+    asyncio.run(main())
+
+
 # --------------------------------------------------------------------------- ticks
 
 
@@ -402,6 +427,10 @@ def test_symbols_contracts_and_suffixes() -> None:
             assert await market.list_symbols() == [EURUSD, USDJPY]
             with pytest.raises(UnknownSymbol, match=r"no symbol GBPUSD\.pro.*suffix"):
                 await market.get_contract("FOREX.GBPUSD")
+            with pytest.raises(UnknownSymbol, match=r"no symbol GBPUSD\.pro"):
+                await anext(market.watch_klines("FOREX.GBPUSD"))
+            with pytest.raises(UnknownSymbol, match=r"no symbol GBPUSD\.pro"):
+                await anext(market.watch_ticks("FOREX.GBPUSD"))
             with pytest.raises(UnknownSymbol, match="serves FOREX"):
                 await market.get_contract("US.BABA")
             with pytest.raises(UnknownSymbol):
@@ -666,6 +695,37 @@ def test_a_wrong_time_zone_is_warned_of_by_name(
     told = [record.getMessage() for record in caplog.records]
     assert any(f"time_zone='{setting}'" in text and "2 h" in text for text in told) == warns
     assert len(told) == len(set(told))
+
+
+@pytest.mark.parametrize(
+    ("build", "zone", "verdict", "told"),
+    [
+        ("current", "EET-US", Verdict.OK, "the terminal shows 13:59, as EET-US has it"),
+        ("current", "UTC", Verdict.DOUBT, "+2 h"),
+        ("patched", "EET-US", Verdict.SKIPPED, "no quote is fresh"),
+    ],
+)
+def test_what_it_tells_the_doctor(build: str, zone: str, verdict: Verdict, told: str) -> None:
+    async def main() -> None:
+        clock = SteppedClock(NOON - 1)
+        async with venue([generated(EURUSD)], clock, {"build": build}, time_zone=zone) as (
+            terminal,
+            market,
+        ):
+            advisor, found = await market.diagnose()
+            assert advisor.verdict is Verdict.OK
+            assert ("does not tell" in advisor.found) == (build == "patched")
+            assert found.verdict is verdict
+            assert told in found.found
+            terminal.expert.blocked = "NO_BROKER_CONNECTION"
+            if build == "current":
+                failed = (await market.diagnose())[0]
+                assert failed.verdict is Verdict.FAILED
+                assert "NO_BROKER_CONNECTION" in failed.found
+            await market.disconnect()
+            assert await market.diagnose() == []
+
+    asyncio.run(main())
 
 
 # --------------------------------------------------------------------------- settings

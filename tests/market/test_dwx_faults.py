@@ -22,7 +22,7 @@ from tests.support.dwx_venue import EURUSD, MINUTE, USDJPY, Watch, generated, ve
 START = at("2020-11-04 12:00")
 FAULTS = 6
 LONGEST = 0.06
-SCHEDULES = 1000 if proving() else 12
+SCHEDULES = 1000 if proving() else 8
 QUICK = {"timeout": 0.15, "connect_timeout": 0.5, "heartbeat": 0.05, "longest_retry": 0.02}
 
 
@@ -86,17 +86,17 @@ def test_recovery_from_each_kind_of_fault() -> None:
             async with venue([recording], clock, **QUICK) as (terminal, market):
                 watch = Watch(market, (EURUSD, "1m"))
                 await watch.ready()
-                for minute in range(1, 6):
+                for minute in range(1, 4):
                     terminal.inject(Fault(FaultKind(kind), 0.05))
                     begun = time.perf_counter()
                     clock.advance(START + minute * MINUTE)
                     await watch.reach(START + minute * MINUTE)
                     times[kind.value].append(time.perf_counter() - begun)
                     await asyncio.sleep(0.06)
-                clock.advance(START + 6 * MINUTE)
-                await watch.reach(START + 6 * MINUTE)
+                clock.advance(START + 4 * MINUTE)
+                await watch.reach(START + 4 * MINUTE)
                 found = watch.klines[EURUSD, "1m"]
-                assert found == expected(recording, START, START + 6 * MINUTE)
+                assert found == expected(recording, START, START + 4 * MINUTE)
                 await watch.stop()
 
     asyncio.run(main())

@@ -65,7 +65,8 @@ class PublishedConnector:
         while not self._ended.is_set():
             ready = dict(poller.poll(20))
             if self._pull in ready:
-                self.frames.append(self._pull.recv_string(zmq.DONTWAIT))
+                parts = self._pull.recv_multipart(zmq.DONTWAIT)
+                self.frames.append(" + ".join(part.decode() for part in parts))
             if self._sub in ready:
                 self.published.append(self._sub.recv_string(zmq.DONTWAIT))
 

@@ -10,7 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from livetrader_core.clock import SteppedClock
+from livetrader_core.clock import Clock, SteppedClock
 from livetrader_core.market.dwx import DwxMarket
 from livetrader_core.market.generated import GeneratedSource
 from livetrader_core.market.recorded import read_klines
@@ -25,7 +25,7 @@ MINUTE = 60_000
 
 
 @lru_cache
-def generated(symbol: str, start: str = "2020-10-19", days: int = 28) -> Recording:
+def generated(symbol: str, start: str = "2020-10-19", days: int = 18) -> Recording:
     """Made-up klines of ``symbol``."""
     source = GeneratedSource([symbol], 7, start, days)
     return Recording(source.contract(symbol), source.klines(symbol))
@@ -42,7 +42,7 @@ def recorded(name: str, symbol: str, start: str) -> Recording:
     return Recording(contract, read_klines(path, symbol, "1m", contract.sessions))
 
 
-def market_of(terminal: Mt4Terminal, clock: SteppedClock, **settings: Any) -> DwxMarket:
+def market_of(terminal: Mt4Terminal, clock: Clock, **settings: Any) -> DwxMarket:
     """An adapter for ``terminal`` that is quick to give up and to come back."""
     quick = {"timeout": 1.0, "connect_timeout": 1.0, "retry": 0.01, "longest_retry": 0.05}
     return DwxMarket(
@@ -96,7 +96,7 @@ class Watch:
 
     async def ready(self) -> None:
         """Wait until it watches."""
-        await asyncio.sleep(0)
+        await eventually(lambda: set(self.klines) <= set(self.market._streams.wanted()))
 
     async def reach(self, moment: int, seconds: float = 10.0) -> None:
         """Wait until everything up to ``moment`` was given."""

@@ -23,7 +23,7 @@ from livetrader_core.errors import (
     RequestTimeout,
     Unavailable,
 )
-from livetrader_core.market.dwx.messages import HEARTBEAT, check_blocked
+from livetrader_core.market.dwx.messages import HEARTBEAT, answers, check_blocked
 from livetrader_core.market.dwx.replies import LONGEST_REPLY, Reply, parse_reply
 from livetrader_core.rpc.sockets import LoopSocket, receive_frame
 
@@ -229,12 +229,17 @@ class Line:
         """
         return await self._start(command, accept, self._timeout)
 
-    async def heartbeat(self) -> None:
-        """Have the advisor say that it lives; whatever came before its answer is dropped."""
+    async def heartbeat(self) -> float:
+        """Have the advisor say that it lives; whatever came before its answer is dropped.
+
+        Returns the seconds that it took.
+        """
+        began = self._loop.time()
         await self._hear(self._timeout)
+        return self._loop.time() - began
 
     async def _hear(self, seconds: float, again: float | None = None) -> None:
-        if await self._start(HEARTBEAT, _is_heartbeat, seconds, again) is None:
+        if await self._start(HEARTBEAT, answers("heartbeat"), seconds, again) is None:
             error = Unavailable(f"{self.address}: what is there does not answer HEARTBEAT")
             self._lose(error)
             raise error
@@ -345,10 +350,6 @@ class Line:
         """Undo one :meth:`subscribe`."""
         if self.lost is None:
             self._sub.socket.unsubscribe(topic)
-
-
-def _is_heartbeat(reply: Reply) -> bool:
-    return reply.get("_action") == "heartbeat"
 
 
 def _blocked(reply: Reply) -> Unavailable | None:

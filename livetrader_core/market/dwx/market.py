@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -26,17 +25,16 @@ from livetrader_core.market.dwx import settings
 from livetrader_core.market.dwx.bars import base_of, gather, opening
 from livetrader_core.market.dwx.history import History
 from livetrader_core.market.dwx.lag import FeedLag
-from livetrader_core.market.dwx.line import Accept, Address, Line
+from livetrader_core.market.dwx.line import Address, Line
 from livetrader_core.market.dwx.messages import (
     ACCOUNT_INFO,
     Quote,
     account_time,
-    error_symbols,
+    answers,
     read_publication,
-    track_prices,
-    track_rates,
 )
 from livetrader_core.market.dwx.servertime import EET_US, server_time
+from livetrader_core.market.dwx.tracking import Kind, Tracking
 from livetrader_core.market.dwx.updater import Updater
 from livetrader_core.market.dwx.zonecheck import ZoneCheck
 from livetrader_core.market.finding import Finding, Verdict, clock_finding
@@ -125,6 +123,10 @@ class DwxMarket(MarketBase):
         )
         self._streams = Streams()
         self._check = ZoneCheck(self._zone, str(self._address))
+        # A simulated venue has our clock.
+        real = isinstance(self._clock, SystemClock)
+        self._lag = FeedLag(str(self._address)) if real else None
+        self._tells_time = False
         self._updater = Updater(
             self._streams,
             self._history,
@@ -132,8 +134,8 @@ class DwxMarket(MarketBase):
             self._sessions,
             self._zone.grain,
             late_ms,
-            # A simulated venue has our clock.
-            FeedLag(str(self._address)) if isinstance(self._clock, SystemClock) else None,
+            self._lag,
+            self._clock,
         )
         self._context: zmq.Context[Any] | None = None
         self._line: Line | None = None
@@ -141,8 +143,7 @@ class DwxMarket(MarketBase):
         self._wake = asyncio.Event()
         self._state: tuple[FeedState, str] | None = None
         self._confirmed: set[str] = set()
-        self._watched: dict[str, dict[str, int]] = {"prices": {}, "rates": {}}
-        self._sent: dict[str, list[str]] = {"prices": [], "rates": []}
+        self._tracking = Tracking(self._code)
 
     # ---- life
 
@@ -190,11 +191,9 @@ class DwxMarket(MarketBase):
             self._wake.set,
         )
         await line.open()
-        self._sent = {"prices": [], "rates": []}
-        for code in self._codes("prices", "rates"):
-            line.subscribe(code)
+        self._tracking.begin(line)
         await self._check_clock(line)
-        await self._track(line)
+        await self._tracking.update(line)
 
     def _working(self) -> Line:
         """The line. Raises NotConnected."""
@@ -255,7 +254,7 @@ class DwxMarket(MarketBase):
 
     async def _round(self, line: Line) -> int:
         """Bring everything up to date; returns for which moment (UTC ms)."""
-        await self._track(line)
+        await self._tracking.update(line)
         now = self._clock.now()
         if self._check.due(now):
             await self._check_clock(line)
@@ -276,43 +275,34 @@ class DwxMarket(MarketBase):
     async def _check_clock(self, line: Line) -> None:
         """Compare the terminal's clock with ours, where the build tells it."""
         self._check.asked(self._clock.now())
+        self._tells_time = False
         if not line.empty_frames:
             return  # those builds know no GET_ACCOUNT_INFO, and don't answer what they don't know
-        reply = await line.request(ACCOUNT_INFO, _answers("GET_ACCOUNT_INFORMATION"))
+        reply = await line.request(ACCOUNT_INFO, answers("GET_ACCOUNT_INFORMATION"))
         if reply is None:
             return
+        self._tells_time = True
         try:
             self._check.account(account_time(reply), self._clock.now())
         except ProtocolError as error:
             log.warning("%s: the account's clock can't be read: %s", self._address, error)
 
     async def diagnose(self) -> list[Finding]:
-        """The build of the advisor, and whether its clock fits ``time_zone``."""
+        """The advisor's answer, its build, whether ``time_zone`` fits, how late quotes come."""
         line = self._working_or_none()
         if line is None:
-            return []
-        build = "current" if line.empty_frames else "early: it tells nothing of its account"
-        found = [Finding("advisor", Verdict.OK, f"answers; build: {build}")]
+            return []  # why is told by connect()
         try:
-            reply = (
-                await line.request(ACCOUNT_INFO, _answers("GET_ACCOUNT_INFORMATION"))
-                if line.empty_frames
-                else None
-            )
-            server = None if reply is None else account_time(reply)
+            took = await line.heartbeat()
+            await self._check_clock(line)
         except LiveTraderError as error:
-            return [*found, Finding("clock", Verdict.FAILED, str(error), "see the Experts tab")]
-        if server is None:
-            told = "this build does not tell the server's time"
-            return [*found, Finding("clock", Verdict.SKIPPED, told, "compare it by eye once")]
-        ahead = self._zone.moment(server) - self._clock.now()
-        clock = clock_finding(-ahead, f"the server, read as {self._zone.name},")
-        if clock.verdict is not Verdict.OK:
-            clock = replace(
-                clock,
-                advice="it stands while no quote comes (weekends); whole hours: set time_zone",
-            )
-        return [*found, clock]
+            return [Finding("expert advisor", Verdict.FAILED, str(error), "see its Experts tab")]
+        build = "tells" if self._tells_time else "a build that does not tell"
+        told = f"answers in {1000 * took:.0f} ms; {build} the account's clock"
+        found = [Finding("expert advisor", Verdict.OK, told), self._check.finding()]
+        if self._lag is not None and self._lag.ms:
+            found.append(clock_finding(self._lag.ms, "the terminal's newest quote"))
+        return found
 
     # ---- requests
 
@@ -370,19 +360,8 @@ class DwxMarket(MarketBase):
 
     async def _confirm(self, symbol: str) -> None:
         """Have the terminal select ``symbol``, which it must before it loads its history."""
-        line, code = self._working(), self._code(symbol)
-        wanted = [*self._codes("prices"), code]
-        reply = await line.request(track_prices(wanted), _answers("TRACK_PRICES"))
-        # The next round puts the list right.
-        self._sent["prices"] = wanted
-        self._wake.set()
-        if reply is None:
-            raise Unavailable(f"{self._address}: TRACK_PRICES was not answered; try again")
-        if code in (error_symbols(reply) or ()):
-            raise UnknownSymbol(
-                f"{symbol}: the terminal has no symbol {code}; brokers write some with a suffix "
-                "(see Market Watch), which the setting 'suffix' adds"
-            )
+        await self._tracking.look_up(symbol, self._working())
+        self._wake.set()  # the next round puts the list right
         self._confirmed.add(symbol)
 
     # ---- streams
@@ -413,46 +392,41 @@ class DwxMarket(MarketBase):
         async for moment in self._streams.clock():
             yield moment
 
-    async def _watch(self, kind: str, symbol: str, items: AsyncIterator[Any]) -> AsyncIterator[Any]:
+    async def _watch(
+        self, kind: Kind, symbol: str, items: AsyncIterator[Any]
+    ) -> AsyncIterator[Any]:
         """``items``, with ``symbol`` among what the advisor is to publish while they are read."""
-        readers = self._watched[kind]
-        readers[symbol] = readers.get(symbol, 0) + 1
-        line = self._working_or_none()
-        if line is not None:
-            line.subscribe(self._code(symbol))
-        # The reader is in place when the loop comes to it.
+        self._tracking.add(kind, symbol, self._working_or_none())
         self._wake.set()
         try:
+            if symbol not in self._confirmed:
+                yield await self._first(symbol, items)
             async for item in items:
                 yield item
         finally:
-            readers[symbol] -= 1
-            if not readers[symbol]:
-                del readers[symbol]
-            if (line := self._working_or_none()) is not None:
-                line.unsubscribe(self._code(symbol))
+            self._tracking.remove(kind, symbol, self._working_or_none())
             self._wake.set()
             await items.aclose()  # type: ignore[attr-defined]
 
-    def _codes(self, *kinds: str) -> list[str]:
-        symbols = {symbol: None for kind in kinds for symbol in self._watched[kind]}
-        return [self._code(symbol) for symbol in symbols]
+    async def _first(self, symbol: str, items: AsyncIterator[Any]) -> Any:
+        """The first of ``items``. Raises UnknownSymbol if the terminal does not have it."""
+        first = asyncio.ensure_future(anext(items))
+        known = asyncio.ensure_future(self._look_up(symbol))
+        try:
+            await asyncio.wait({first, known}, return_when=asyncio.FIRST_COMPLETED)
+            if not first.done():
+                known.result()
+            return await first
+        finally:
+            first.cancel()
+            known.cancel()
+            await asyncio.gather(first, known, return_exceptions=True)
 
-    async def _track(self, line: Line) -> None:
-        """Tell the advisor what to publish, if that has changed or it has forgotten."""
-        for kind, action, command in (
-            ("prices", "TRACK_PRICES", track_prices),
-            ("rates", "TRACK_RATES", track_rates),
-        ):
-            wanted = self._codes(kind)
-            if wanted == self._sent[kind]:
-                continue
-            reply = await line.request(command(wanted), _answers(action))
-            if reply is None:
-                raise Unavailable(f"{self._address}: {action} was not answered")
-            self._sent[kind] = wanted
-            if missing := error_symbols(reply):
-                log.warning("%s: the terminal does not know %s", self._address, ", ".join(missing))
+    async def _look_up(self, symbol: str) -> None:
+        try:
+            await self._confirm(symbol)
+        except Unavailable as error:
+            log.debug("%s is not looked up: %s", symbol, error)
 
     def _on_publication(self, frame: bytes) -> None:
         try:
@@ -462,11 +436,11 @@ class DwxMarket(MarketBase):
             return
         now = self._clock.now()
         if isinstance(sign, Quote):
-            for symbol in self._watched["prices"]:
+            for symbol in self._tracking.watched("prices"):
                 if self._code(symbol) == sign.symbol:
                     self._streams.offer_tick(Tick(symbol, now, bid=sign.bid, ask=sign.ask))
             return
-        for symbol in self._watched["rates"]:
+        for symbol in self._tracking.watched("rates"):
             if self._code(symbol) == sign.symbol and self._updater.sign(
                 symbol, self._zone.moment(sign.server), now
             ):
@@ -498,7 +472,3 @@ class DwxMarket(MarketBase):
 
 def _why(line: Line | None) -> str:
     return "" if line is None else str(line.lost)
-
-
-def _answers(action: str) -> Accept:
-    return lambda reply: reply.get("_action") == action

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from functools import lru_cache
@@ -93,6 +93,11 @@ def _day(text: str) -> int:
 
 
 # --------------------------------------------------------------------------- replies
+
+
+def answers(action: str) -> Callable[[Reply], bool]:
+    """Tells the replies with this ``_action``."""
+    return lambda reply: reply.get("_action") == action
 
 
 def check_blocked(reply: Reply) -> None:

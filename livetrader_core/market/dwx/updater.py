@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from livetrader_core.clock import Clock
 from livetrader_core.market.dwx.bars import base_of, gather, last_closing, opening
 from livetrader_core.market.dwx.history import History, MissingBar
 from livetrader_core.market.dwx.lag import FeedLag
@@ -43,6 +44,7 @@ class Updater:
         grain: int,
         late_ms: int,
         lag: FeedLag | None,
+        clock: Clock,
     ) -> None:
         self._streams = streams
         self._history = history
@@ -51,6 +53,7 @@ class Updater:
         self._grain = grain
         self._least_late_ms = late_ms
         self._lag = lag
+        self._clock = clock
         self._known: dict[Key, Ints] = {}
         self._asked: dict[Key, int] = {}
         self._barren: dict[str, int] = {}
@@ -119,7 +122,7 @@ class Updater:
         need = opening(sessions, timeframe, self._streams.last(symbol, timeframe) + 1)
         bars = await self._bars(symbol, base, need, now)
         if len(bars):
-            self._check.newest(int(bars.datetime[-1]), now)
+            self._check.newest(int(bars.datetime[-1]), self._clock.now())
             self._remember((symbol, base), bars.datetime[bars.datetime <= now])
         else:
             self._barren[symbol] = now + _IDLE_MS

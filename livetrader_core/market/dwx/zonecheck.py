@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 
 from livetrader_core.market.dwx.servertime import ServerTime
+from livetrader_core.market.finding import Finding, Verdict
 from livetrader_core.market.specs import FOREX_SESSIONS
 from livetrader_core.timeframe import DAY_MS, MINUTE_MS
 
@@ -12,6 +13,7 @@ log = logging.getLogger(__name__)
 
 #: Offsets are whole quarters of an hour.
 _QUARTER_MS = 15 * MINUTE_MS
+_ADVICE = "set time_zone to the zone of the broker's server, or set the clock"
 #: Bars in a row that must agree before they are believed.
 _AGREEING = 3
 
@@ -22,7 +24,8 @@ class ZoneCheck:
     def __init__(self, zone: ServerTime, where: str) -> None:
         self._zone = zone
         self._where = where
-        self._told: set[int] = set()
+        self._doubts: dict[int, str] = {}
+        self._agreed = ""
         self._next = 0
         self._signs: list[int] = []
 
@@ -53,6 +56,19 @@ class ZoneCheck:
             server = self._zone.to_server(opened)
             self._judge(max(1, self._quarters(server, now)), server)
 
+    def finding(self) -> Finding:
+        """What `livetrader doctor` says of the zone."""
+        if self._doubts:
+            return Finding("time zone", Verdict.DOUBT, "; ".join(self._doubts.values()), _ADVICE)
+        if self._agreed:
+            return Finding("time zone", Verdict.OK, self._agreed)
+        return Finding(
+            "time zone",
+            Verdict.SKIPPED,
+            f"{self._zone.name}: no quote is fresh enough to check it against",
+            "ask again while the market is open",
+        )
+
     def _quarters(self, server: int, now: int) -> int:
         return round((self._zone.moment(server) - now) / _QUARTER_MS)
 
@@ -60,17 +76,14 @@ class ZoneCheck:
         return FOREX_SESSIONS.is_open(now) and FOREX_SESSIONS.is_open(now - _QUARTER_MS)
 
     def _judge(self, quarters: int, server: int) -> None:
-        if quarters and quarters not in self._told:
-            self._told.add(quarters)
-            hours = quarters / 4
-            shown = server % DAY_MS // MINUTE_MS
-            log.warning(
-                "%s: the terminal shows %02d:%02d, %+g h from what time_zone=%r makes of this "
-                "computer's clock: set time_zone to the zone of the broker's server, or set the "
-                "clock",
-                self._where,
-                shown // 60,
-                shown % 60,
-                hours,
-                self._zone.name,
+        minutes = server % DAY_MS // MINUTE_MS
+        shown = f"the terminal shows {minutes // 60:02d}:{minutes % 60:02d}"
+        if not quarters:
+            self._agreed = f"{shown}, as {self._zone.name} has it"
+        elif quarters not in self._doubts:
+            doubt = (
+                f"{shown}, {quarters / 4:+g} h from what time_zone={self._zone.name!r} makes of "
+                "this computer's clock"
             )
+            self._doubts[quarters] = doubt
+            log.warning("%s: %s: %s", self._where, doubt, _ADVICE)
