@@ -101,6 +101,7 @@ class TqMarket(MarketBase):
         self._streams = Streams()
         self._series: dict[Key, Series] = {}
         self._readers: dict[Key, int] = {}
+        self._opening = 0
         self._contracts: dict[str, tuple[int, Contract]] = {}
         self._line: Line | None = None
         self._up = asyncio.Event()
@@ -276,8 +277,12 @@ class TqMarket(MarketBase):
         return self._watch_klines(symbol, timeframe, self.now())
 
     async def _watch_klines(self, symbol: str, timeframe: str, now: int) -> AsyncIterator[Kline]:
-        contract = await self.get_contract(symbol)
         key = (symbol, timeframe)
+        self._opening += 1  # no moment is settled before its first bars are known
+        try:
+            contract = await self.get_contract(symbol)
+        finally:
+            self._opening -= 1
         after = _before(now, timeframe, contract)
         self._readers[key] = self._readers.get(key, 0) + 1
         if key not in self._series:
@@ -394,7 +399,7 @@ class TqMarket(MarketBase):
             self._news.clear()
             now = self.now()
             known = {series: self._known_of(series) for series in self._series.values()}
-            settled = min([now, *known.values()])
+            settled = 0 if self._opening else min([now, *known.values()])
             closed = [
                 (series.end(kline), series, kline)
                 for series, until in known.items()
