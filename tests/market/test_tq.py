@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import socket
 import threading
 import time
@@ -18,6 +19,7 @@ import numpy as np
 import pytest
 
 from livetrader_core.errors import ConfigError, InvalidRequest, NotConnected, UnknownSymbol
+from livetrader_core.market.finding import Verdict
 from livetrader_core.market.tq import market as market_module
 from livetrader_core.market.tq.market import TqMarket
 from livetrader_core.models import VALUE_COLUMNS, FeedState, Kline, Klines, Tick
@@ -211,6 +213,22 @@ def test_nothing_is_left_behind(
     assert dict(os.environ) == before
     assert list(tmp_path.iterdir()) == []
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("minute", "verdict", "found"),
+    [(30, Verdict.OK, "the last quote of .* is 0.0 s"), (80, Verdict.SKIPPED, "does not trade")],
+)
+def test_what_it_tells_the_doctor(minute: int, verdict: Verdict, found: str) -> None:
+    async def main() -> None:
+        async with connected(futures(2), morning() + minute * MINUTE_MS) as (_, market):
+            login, clock = await market.diagnose()
+            assert login.verdict is Verdict.OK
+            assert login.found.startswith("'somebody' at http://127.0.0.1:")
+            assert clock.verdict is verdict
+            assert re.search(found, clock.found)
+
+    asyncio.run(main())
 
 
 # --------------------------------------------------------------------------- contracts

@@ -9,6 +9,7 @@ import os
 import re
 import sys
 import threading
+import time
 import types
 import warnings
 from contextlib import redirect_stderr
@@ -25,7 +26,9 @@ _AUTH_VARIABLE = "TQ_AUTH_URL"
 _REFUSED = re.compile(r"\((4\d\d)\s*,")
 #: A warning against asking for many instruments one by one, which streams cannot avoid.
 _MANY = "订阅多合约时推荐使用"
-_AGAIN = 0.02  # seconds
+#: How long the tasks of a TqApi may take to end, and how often they are looked at (seconds).
+_PATIENCE = 3.0
+_TURN = 0.02
 _NOTICES = "tqsdk.changelog_notification"
 _lock = threading.Lock()
 
@@ -71,18 +74,17 @@ def load() -> Any:
         return tqsdk
 
 
-def open_api(login: Login, loop: asyncio.AbstractEventLoop, timeout: float) -> Any:
+def open_api(login: Login, loop: asyncio.AbstractEventLoop, ending: Ending, timeout: float) -> Any:
     """A TqApi that runs in ``loop``, logged in and connected, within ``timeout`` seconds.
 
-    Raises ConfigError for a refused login, NotConnected for everything else; ``loop`` is closed
-    then.
+    Raises ConfigError for a refused login, NotConnected for everything else.
     """
     tqsdk = load()
     warnings.filterwarnings("ignore", message=_MANY)
     # The constructor would wait a minute, and there is no setting for that. The loop first runs
     # after the login, which has its own limit.
     waiting: list[asyncio.TimerHandle] = []
-    loop.call_soon(lambda: waiting.append(loop.call_later(timeout, give_up, loop)))
+    loop.call_soon(lambda: waiting.append(loop.call_later(timeout, ending.give_up)))
     try:
         api = tqsdk.TqApi(
             auth=_auth(tqsdk, login),
@@ -92,7 +94,6 @@ def open_api(login: Login, loop: asyncio.AbstractEventLoop, timeout: float) -> A
             _md_url=login.md_url or None,
         )
     except Exception as error:  # tqsdk raises bare Exceptions
-        close_loop(loop)
         raise _explain(error, login, timeout) from error
     for watchdog in waiting:
         watchdog.cancel()
@@ -138,26 +139,44 @@ def _explain(error: Exception, login: Login, timeout: float) -> LiveTraderError:
     return NotConnected(f"tqsdk could not log in as {login.user!r}: {error}")
 
 
-def give_up(loop: asyncio.AbstractEventLoop) -> None:
-    """End a TqApi that is being made, from within its ``loop``."""
-    _cancel_all(loop)
-    # It may begin to wait only after this.
-    loop.call_later(_AGAIN, give_up, loop)
+class Ending:
+    """How a TqApi's loop is brought to its end: each of its tasks is cancelled, and only once.
 
+    Their ends take a few turns (the websocket says goodbye), which a second cancellation would cut
+    short, leaving sockets open.
+    """
 
-def _cancel_all(loop: asyncio.AbstractEventLoop) -> None:
-    for task in asyncio.all_tasks(loop):
-        task.cancel()
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._cancelled: set[asyncio.Task[Any]] = set()
 
+    def give_up(self) -> None:
+        """End a TqApi that is being made; called within the loop."""
+        self._cancel()
+        # It may begin to wait only after this.
+        self._loop.call_later(_TURN, self.give_up)
 
-def close_loop(loop: asyncio.AbstractEventLoop) -> None:
-    """Close ``loop`` with what a TqApi that failed has left in it."""
-    if loop.is_closed():
-        return
-    while asyncio.all_tasks(loop):
-        _cancel_all(loop)
-        # A TqApi stops its loop whenever a task ends, so nothing can be run to its completion.
-        loop.call_soon(loop.stop)
-        loop.run_forever()
-    loop.run_until_complete(loop.shutdown_asyncgens())
-    loop.close()
+    def _cancel(self) -> bool:
+        """Cancel what was not cancelled before; whether there is anything left."""
+        running = asyncio.all_tasks(self._loop)
+        for task in running - self._cancelled:
+            task.cancel()
+        self._cancelled |= running
+        return bool(running)
+
+    def close(self) -> None:
+        """Close the loop, with what a TqApi that failed has left in it."""
+        if self._loop.is_closed():
+            return
+        deadline = time.monotonic() + _PATIENCE
+        while self._cancel() and time.monotonic() < deadline:
+            # A TqApi stops its loop whenever a task ends, so nothing can be run to its completion.
+            self._run(_TURN)
+        self._run(0)  # transports close one turn after their last task
+        self._loop.run_until_complete(self._loop.shutdown_asyncgens())
+        self._loop.close()
+
+    def _run(self, seconds: float) -> None:
+        stop = self._loop.call_later(seconds, self._loop.stop)
+        self._loop.run_forever()
+        stop.cancel()

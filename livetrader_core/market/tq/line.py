@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 import time
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
 from livetrader_core.errors import LiveTraderError, NotConnected
-from livetrader_core.market.tq.library import Login, give_up, load, open_api
+from livetrader_core.market.tq.library import Ending, Login, load, open_api
 from livetrader_core.market.tq.worker import Key, News, Worker
 from livetrader_core.models import Floats
+
+log = logging.getLogger(__name__)
 
 #: How long the thread may sleep without looking up (seconds); commands and data wake it at once.
 _NAP = 5.0
@@ -48,6 +51,7 @@ class Line:
         self._thread = threading.Thread(target=self._run, name="livetrader-tq", daemon=True)
         # Not the usual loop: tqsdk replaces a method of its loop, which uvloop's does not allow.
         self._loop = asyncio.SelectorEventLoop()
+        self._ending = Ending(self._loop)
         self._commands: Any = None
         self._worker: Worker | None = None
         self._closing = False
@@ -103,7 +107,7 @@ class Line:
         if self._over.done():
             raise NotConnected("the line to tqsdk has ended")
         self._open.add(future)
-        self._begin(lambda worker: worker.answer(future, work(worker)))
+        self._begin(lambda worker: worker.answer(future, work))
         try:
             return await future
         finally:
@@ -128,11 +132,11 @@ class Line:
         except Exception as reason:  # whatever a task of tqsdk's raised
             error = NotConnected(f"tqsdk gave up: {type(reason).__name__}: {reason}")
         finally:
-            self._loop.close()
+            self._ending.close()
             self._tell(self._on_over, error)
 
     def _live(self) -> None:
-        api = open_api(self._login, self._loop, self._timeout)
+        api = open_api(self._login, self._loop, self._ending, self._timeout)
         try:
             tqsdk = load()
             self._commands = tqsdk.TqChan(api)
@@ -144,11 +148,18 @@ class Line:
             while True:
                 api.wait_update(deadline=time.time() + _NAP)
         finally:
+            self._shut(api)
+
+    @staticmethod
+    def _shut(api: Any) -> None:
+        try:
             api.close()
+        except Exception as error:  # of a task that failed at the same time
+            log.debug("tqsdk: closing: %s", error)
 
     def _halt(self) -> None:
         if self._worker is None:
-            give_up(self._loop)
+            self._ending.give_up()
         else:
             self._commands.send_nowait(_Halt())
 

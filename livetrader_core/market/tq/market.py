@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Coroutine, Mapping
 from itertools import groupby
 from typing import Any
@@ -20,6 +21,7 @@ from livetrader_core.errors import (
     UnknownSymbol,
 )
 from livetrader_core.market.base import MarketBase
+from livetrader_core.market.finding import Finding, Verdict, clock_finding
 from livetrader_core.market.streams import Key, Streams
 from livetrader_core.market.tq import queries
 from livetrader_core.market.tq.library import Login
@@ -45,6 +47,8 @@ MAX_ROWS = 200_000
 _CONTRACT_AGE = 12 * 3_600_000
 _LONGEST_PAUSE = 60.0
 _TIMEFRAMES = {length // 1000: timeframe for timeframe, length in DURATIONS_MS.items()}
+#: Symbols that are looked through for one that trades now.
+_ASKED = 20
 #: After so many contracts the rest are asked for together.
 _SINGLY = 8
 
@@ -101,6 +105,8 @@ class TqMarket(MarketBase):
         self._streams = Streams()
         self._series: dict[Key, Series] = {}
         self._readers: dict[Key, int] = {}
+        self._opening = 0
+        self._took = 0.0
         self._contracts: dict[str, tuple[int, Contract]] = {}
         self._line: Line | None = None
         self._up = asyncio.Event()
@@ -120,12 +126,14 @@ class TqMarket(MarketBase):
         """Log in and connect. Raises ConfigError for a refused login, NotConnected."""
         if self._line is not None:
             return
+        began = time.monotonic()
         line = self._new_line()
         try:
             await line.start()
-        except LiveTraderError:
+        except BaseException:
             await line.close()
             raise
+        self._took = time.monotonic() - began
         self._adopt(line)
         self._spawn(self._keep())
         self._spawn(self._give())
@@ -147,6 +155,31 @@ class TqMarket(MarketBase):
     def now(self) -> int:
         """The venue's time (UTC ms)."""
         return self._clock.now()
+
+    async def diagnose(self) -> list[Finding]:
+        """The login, and how the venue's quotes lie in time. Raises Unavailable."""
+        login = Finding(
+            "login",
+            Verdict.OK,
+            f"{self._login.user!r} at {self._login.auth_host}, ready after {self._took:.1f} s",
+        )
+        return [login, await self._clock_finding()]
+
+    async def _clock_finding(self) -> Finding:
+        symbols = list(self._heard) or await self.list_symbols()
+        for symbol in symbols[:_ASKED]:
+            contract = await self.get_contract(symbol)
+            if contract.sessions.is_open(self.now()):
+                await self._until(symbol, self.now())
+                if self._heard.get(symbol):
+                    late = self.now() - self._heard[symbol]
+                    return clock_finding(late, f"the last quote of {symbol}")
+        return Finding(
+            "clock",
+            Verdict.SKIPPED,
+            "no quote of this moment: the market does not trade now",
+            "look again while it trades",
+        )
 
     # ---- requests
 
@@ -276,8 +309,12 @@ class TqMarket(MarketBase):
         return self._watch_klines(symbol, timeframe, self.now())
 
     async def _watch_klines(self, symbol: str, timeframe: str, now: int) -> AsyncIterator[Kline]:
-        contract = await self.get_contract(symbol)
         key = (symbol, timeframe)
+        self._opening += 1  # no moment is settled before its first bars are known
+        try:
+            contract = await self.get_contract(symbol)
+        finally:
+            self._opening -= 1
         after = _before(now, timeframe, contract)
         self._readers[key] = self._readers.get(key, 0) + 1
         if key not in self._series:
@@ -394,7 +431,7 @@ class TqMarket(MarketBase):
             self._news.clear()
             now = self.now()
             known = {series: self._known_of(series) for series in self._series.values()}
-            settled = min([now, *known.values()])
+            settled = 0 if self._opening else min([now, *known.values()])
             closed = [
                 (series.end(kline), series, kline)
                 for series, until in known.items()

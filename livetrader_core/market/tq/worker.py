@@ -134,10 +134,12 @@ class Worker:
         if not task.cancelled() and (error := task.exception()):
             self._commands.send_nowait(error)
 
-    async def answer(self, future: asyncio.Future[Any], work: Awaitable[Any]) -> None:
+    async def answer(
+        self, future: asyncio.Future[Any], work: Callable[[Worker], Awaitable[Any]]
+    ) -> None:
         """The outcome of ``work`` as the answer to ``future``."""
         try:
-            outcome = await work
+            outcome = await work(self)
         except LiveTraderError as error:
             outcome = error
         except Exception as error:  # an error that left a task would end the whole TqApi
