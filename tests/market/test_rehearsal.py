@@ -84,7 +84,7 @@ def test_it_goes_from_close_to_close_and_gives_each_kline_once() -> None:
 
 def test_it_begins_once_and_again_after_it_was_reconnected() -> None:
     async def main() -> None:
-        market = RehearsalMarket(**SETTINGS, start=START, end=END)
+        market = RehearsalMarket(**SETTINGS, start=START)
         for _ in range(2):
             await market.connect()
             assert market.begun

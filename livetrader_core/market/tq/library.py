@@ -19,6 +19,7 @@ from typing import Any
 from pydantic import SecretStr
 
 from livetrader_core.errors import ConfigError, LiveTraderError, NotConnected
+from livetrader_core.market.tq.logs import own_logging
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +64,7 @@ def load() -> Any:
         sys.modules.setdefault(_NOTICES, types.ModuleType(_NOTICES))
         printed = io.StringIO()
         try:
-            with redirect_stderr(printed):
+            with redirect_stderr(printed), own_logging():
                 import tqsdk
         except ModuleNotFoundError as error:
             raise ConfigError(
