@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from livetrader_core.clock import SpedClock, SteppedClock
+from livetrader_core.clock import SpedClock, SteppedClock, SystemClock
 from livetrader_core.errors import (
     ConfigError,
     InvalidRequest,
@@ -352,6 +352,36 @@ def test_history_asked_for_after_watching_leaves_no_hole() -> None:
     asyncio.run(main())
 
 
+class RealTime(SystemClock):
+    """The computer's clock, set to another day."""
+
+    def __init__(self, now: int) -> None:
+        self._ahead = now - super().now()
+
+    def now(self) -> int:
+        return super().now() + self._ahead
+
+
+def test_at_real_speed_a_sign_of_the_next_bar_brings_the_kline_at_once() -> None:
+    recording = generated(EURUSD)
+
+    async def main() -> None:
+        clock = RealTime(NOON - 1500)
+        terminal = Mt4Terminal([recording], clock, freeze=0.0)
+        await terminal.start()
+        market = market_of(terminal, clock)
+        await market.connect()
+        stream = market.watch_klines(EURUSD)
+        kline = await anext(stream)
+        assert kline == part(recording.klines, NOON - MINUTE, NOON)[0]
+        assert NOON <= clock.now() < NOON + 1500  # without the sign it would wait for 2 s
+        await stream.aclose()  # type: ignore[attr-defined]
+        await market.disconnect()
+        await terminal.stop()
+
+    asyncio.run(main())
+
+
 def test_time_that_runs_fast() -> None:
     recordings = [generated(EURUSD), generated(USDJPY)]
 
@@ -460,6 +490,21 @@ def test_the_service_routes_to_it() -> None:
 
 
 # --------------------------------------------------------------------------- life
+
+
+def test_hosts_of_both_kinds() -> None:
+    async def main() -> None:
+        recording = generated(EURUSD)
+        for host in ("localhost", "::1"):
+            ports = [free_port("127.0.0.1") for _ in range(3)]
+            market = DwxMarket(host, *ports, connect_timeout=0.5)
+            with pytest.raises(Unavailable, match="refused"):
+                await market.connect()
+        clock = SteppedClock(NOON)
+        async with venue([recording], clock, host="localhost") as (_, market):
+            assert len(await market.get_kline_histories(EURUSD, limit=2)) == 2
+
+    asyncio.run(main())
 
 
 def test_nobody_there_is_unavailable_and_leaves_nothing_behind() -> None:

@@ -108,6 +108,7 @@ class Line:
     ) -> LoopSocket[bytes]:
         socket = context.socket(kind)
         socket.set(zmq.LINGER, 0)
+        socket.set(zmq.IPV6, ":" in self.address.host)
         socket.set(zmq.RECONNECT_IVL, -1)
         socket.set(zmq.CONNECT_TIMEOUT, max(1, round(self._hello * 1000)))
         limit = _LONGEST_PUBLICATION if kind == zmq.SUB else LONGEST_REPLY
