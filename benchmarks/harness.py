@@ -105,6 +105,6 @@ def ask(*arguments: str) -> Any:
         stdout=subprocess.PIPE,
         text=True,
         check=True,
-        timeout=300,
+        timeout=1800,
     )
     return json.loads(done.stdout.splitlines()[-1])

@@ -272,10 +272,22 @@ def our_subscriber(endpoint: str, count: str) -> None:
     arrivals.tell()
 
 
+def universe_server(endpoint: str, speed: str) -> None:
+    from benchmarks.universe import serve
+
+    serve(endpoint, speed)
+
+
+def universe_follower(endpoint: str, days: str, speed: str) -> None:
+    from benchmarks.universe import follow
+
+    follow(endpoint, days, speed)
+
+
 ROLES = {
     name.replace("_", "-"): role
     for name, role in globals().items()
-    if name.endswith(("_server", "_client", "_publisher", "_subscriber"))
+    if name.endswith(("_server", "_client", "_publisher", "_subscriber", "_follower"))
 }
 
 if __name__ == "__main__":

@@ -1,0 +1,218 @@
+"""A day of 500 symbols, sped up: delay, CPU and memory of the server; and a month's memory."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+from benchmarks.harness import Row, ask, peer, percentile
+from benchmarks.market import ALWAYS, START, kline
+from benchmarks.wire import folder
+from livetrader_core.errors import UnknownSymbol
+from livetrader_core.market.base import MarketBase
+from livetrader_core.models import Contract, Kline, Klines
+from livetrader_core.timeframe import DAY_MS, MINUTE_MS
+
+SYMBOLS = [f"US.S{number:03d}" for number in range(500)]
+#: 04:00 to 20:00, as US stocks are quoted.
+MINUTES_A_DAY = 960
+#: Market minutes a second: a day of 16 hours in less than two minutes.
+SPEED = 10.0
+
+
+class UniverseMarket(MarketBase):
+    """Closes a kline of every symbol each minute of each session, and keeps none.
+
+    ``speed`` is market minutes a second; 0: as fast as they are read.
+    """
+
+    markets = ("US",)
+    clocked = True
+
+    def __init__(self, speed: float) -> None:
+        self.speed = speed
+        self._minute = asyncio.Condition()
+        self._now = 0
+        self._begun = asyncio.Event()
+        self._days = 0
+
+    async def connect(self) -> None:
+        """Nothing to reach."""
+
+    async def disconnect(self) -> None:
+        """Nothing to leave."""
+
+    def begin(self, start: int, end: int | None) -> None:
+        """Run ``end`` days."""
+        self._days = end or 1
+        self._begun.set()
+
+    async def watch_klines(self, symbol: str, timeframe: str = "1m") -> AsyncIterator[Kline]:
+        """A kline a minute."""
+        given = 0
+        while True:
+            async with self._minute:
+                while self._now <= given:
+                    await self._minute.wait()
+                given = self._now
+            yield kline(symbol, (given - START) // MINUTE_MS - 1)
+
+    async def watch_clock(self) -> AsyncIterator[int]:
+        """Every minute, when its klines were given."""
+        await self._begun.wait()
+        began, count = time.monotonic(), 0
+        for day in range(self._days):
+            for minute in range(MINUTES_A_DAY):
+                count += 1
+                if self.speed:
+                    await asyncio.sleep(max(0.0, began + count / self.speed - time.monotonic()))
+                async with self._minute:
+                    self._now = START + day * DAY_MS + (minute + 1) * MINUTE_MS
+                    self._minute.notify_all()
+                # All readers have theirs before the clock is told.
+                for _ in range(3):
+                    await asyncio.sleep(0)
+                yield self._now
+
+    async def get_kline_histories(
+        self,
+        symbol: str,
+        from_ts: int | None = None,
+        limit: int | None = None,
+        to_ts: int | None = None,
+        timeframe: str = "1m",
+        forming: bool = False,
+    ) -> Klines:
+        """None are kept."""
+        return Klines.empty(symbol, timeframe)
+
+    async def get_contract(self, symbol: str) -> Contract:
+        """A stock that always trades."""
+        if symbol not in SYMBOLS:
+            raise UnknownSymbol(f"{symbol}: no such symbol")
+        return Contract(symbol, 0.01, 1.0, 1.0, 1.0, "USD", ALWAYS)
+
+    async def list_symbols(self) -> list[str]:
+        """All of them."""
+        return list(SYMBOLS)
+
+
+def serve(endpoint: str, speed: str) -> None:
+    """The server, in a process of its own."""
+    from livetrader_core.rpc import Server
+    from livetrader_core.service import MarketService
+
+    server = Server(MarketService(UniverseMarket(float(speed))), hwm=0)
+    server.bind(endpoint)
+    print("ready", flush=True)
+    server.run()
+
+
+def follow(endpoint: str, days: str, speed: str) -> None:
+    """Subscribe to everything, run ``days``, and print what was seen as JSON."""
+    print(json.dumps(asyncio.run(_follow(endpoint, int(days), float(speed)))))
+
+
+async def _follow(endpoint: str, days: int, speed: float) -> dict[str, Any]:
+    from livetrader_core.models import Clock
+    from livetrader_core.rpc import RemoteSession
+
+    delays: list[float] = []
+    memory: list[int] = []
+    seen = {"klines": 0, "moments": 0, "first": 0.0}
+    over = asyncio.Event()
+    server = _server_of(endpoint)
+
+    def listen(event: Any) -> None:
+        if isinstance(event, Kline):
+            if not seen["klines"]:
+                seen["first"] = time.monotonic()
+            seen["klines"] += 1
+            if speed:
+                due = seen["first"] + seen["moments"] / speed
+                delays.append(time.monotonic() - due)
+        elif isinstance(event, Clock) and event.datetime:
+            seen["moments"] += 1
+            if seen["moments"] % MINUTES_A_DAY == 0:
+                memory.append(resident(server))
+                if seen["moments"] == days * MINUTES_A_DAY:
+                    over.set()
+
+    session = RemoteSession(endpoint, timeout=60.0)
+    await session.open(listen)
+    for symbol in SYMBOLS:
+        await session.subscribe(symbol, limit=0)
+    before, began = cpu(server), time.monotonic()
+    await session.begin_replay(0, days)
+    await over.wait()
+    spent, took = cpu(server) - before, time.monotonic() - began
+    await session.close()
+    return {
+        "klines": seen["klines"],
+        "seconds": took,
+        "cpu": spent / took,
+        "cpu_per_day": spent / days,
+        "memory": memory,
+        "p50": percentile(delays, 0.5) * 1000 if delays else 0.0,
+        "p99": percentile(delays, 0.99) * 1000 if delays else 0.0,
+    }
+
+
+def _server_of(endpoint: str) -> int:
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and int(entry.name) != os.getpid():
+            try:
+                words = (entry / "cmdline").read_bytes().split(b"\0")
+            except OSError:
+                continue
+            if b"universe-server" in words and endpoint.encode() in words:
+                return int(entry.name)
+    raise RuntimeError(f"no server of {endpoint}")
+
+
+def resident(process: int) -> int:
+    """Resident memory in MB."""
+    for line in Path(f"/proc/{process}/status").read_text().splitlines():
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1]) // 1024
+    raise RuntimeError(f"process {process} tells no memory")
+
+
+def cpu(process: int) -> float:
+    """Seconds of processor time so far."""
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def universe(quick: bool) -> list[Row]:
+    """500 symbols: a day at a pace, and a month as fast as it is read."""
+    speed, days = (100.0, 1) if quick else (SPEED, 1)
+    with folder() as path:
+        endpoint = f"ipc://{path}/day"
+        with peer("universe-server", endpoint, str(speed)):
+            day = ask("universe-follower", endpoint, str(days), str(speed))
+    with folder() as path:
+        endpoint = f"ipc://{path}/month"
+        with peer("universe-server", endpoint, "0"):
+            month = ask("universe-follower", endpoint, "1" if quick else "21", "0")
+    pace = f"500 symbols, {MINUTES_A_DAY} minutes at {speed:g} a second"
+    return [
+        Row(f"{pace}: minute's turn → subscriber", "ms", {"p50": day["p50"], "p99": day["p99"]}),
+        Row(f"{pace}: server", "share of a core", {"processor": day["cpu"]}),
+        Row(f"{pace}: server", "MB", {"resident": day["memory"][-1]}),
+        Row(
+            "500 symbols, a month of sessions: server",
+            "MB",
+            {
+                "after a day": month["memory"][0],
+                "in the middle": month["memory"][len(month["memory"]) // 2],
+                "at the end": month["memory"][-1],
+            },
+            note=f"{month['klines']:,} klines in {month['seconds']:.0f} s",
+        ),
+    ]
