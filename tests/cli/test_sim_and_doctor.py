@@ -17,14 +17,14 @@ from tests.cli.conftest import Run
 
 #: A Tuesday on which US stocks, forex and copper trade.
 START = "2025-11-04T14:30"
+COMMAND = (sys.executable, "-m", "livetrader_core.cli", "sim")
 
 
 @contextmanager
 def simulated(kind: str, *options: str) -> Iterator[dict[str, Any]]:
     """``livetrader sim KIND`` as a process; what it announces. It must end cleanly."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "livetrader_core.cli", "sim", kind, "--port", "0", "--json"]
-        + ["--start", START, *options],
+        [*COMMAND, kind, "--port", "0", "--json", "--start", START, *options],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -101,8 +101,7 @@ def test_faults_are_shown_and_unknown_ones_refused() -> None:
     with simulated("tdx", "--fault", "cut", "--every", "0.1") as venue:
         assert venue["settings"]["clock"].startswith("2025-11-04T14:30")
     refused = subprocess.run(
-        [sys.executable, "-m", "livetrader_core.cli", "sim", "mt4", "--port", "0"]
-        + ["--start", START, "--fault", "moon"],
+        [*COMMAND, "mt4", "--port", "0", "--start", START, "--fault", "moon"],
         capture_output=True,
         text=True,
         check=False,

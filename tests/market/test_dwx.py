@@ -77,7 +77,9 @@ def test_every_recorded_bar_comes_out_identical(
 
     async def main() -> None:
         clock = SteppedClock(int(recording.klines.datetime[-1]) + MINUTE)
-        async with venue([recording], clock, {"time_zone": zone}, time_zone=zone) as (_, market):
+        shown = {"time_zone": zone}
+        # In a loaded moment, thousands of bars take their time to be written out and read.
+        async with venue([recording], clock, shown, time_zone=zone, timeout=20.0) as (_, market):
             found = await market.get_kline_histories(symbol)
         assert same(found, recording.klines)
 
@@ -120,7 +122,9 @@ def test_longer_klines_are_those_of_other_venues(timeframe: str, zone: str) -> N
 
     async def main() -> None:
         clock = SteppedClock(NOON)
-        async with venue([recording], clock, {"time_zone": zone}, time_zone=zone) as (_, market):
+        shown = {"time_zone": zone}
+        # In a loaded moment, thousands of bars take their time to be written out and read.
+        async with venue([recording], clock, shown, time_zone=zone, timeout=20.0) as (_, market):
             ask = market.get_kline_histories
             found = await ask(EURUSD, timeframe=timeframe)
             assert same(found, closed)
@@ -271,7 +275,9 @@ def over_a_change(recording: Recording, change: str, zone: str) -> None:
 
     async def main() -> None:
         clock = SteppedClock(start)
-        async with venue([recording], clock, {"time_zone": zone}, time_zone=zone) as (_, market):
+        shown = {"time_zone": zone}
+        # In a loaded moment, thousands of bars take their time to be written out and read.
+        async with venue([recording], clock, shown, time_zone=zone, timeout=20.0) as (_, market):
             watch = Watch(market, (symbol, "1m"))
             await watch.ready()
             while clock.now() < end:
