@@ -603,7 +603,13 @@ def test_after_any_faults_the_stream_equals_the_venues_bars(
     start = morning() + 60 * MINUTE_MS
     took: dict[str, list[float]] = defaultdict(list)
 
+    async def while_it_trades(rig: TqRig, reader: Reader) -> None:
+        sessions = future(COPPER).contract.sessions
+        while not all(sessions.is_open(rig.clock.now() + n * MINUTE_MS) for n in (0, 20)):
+            await reader.step(5, stride=5)
+
     async def schedule(seed: int, rig: TqRig, reader: Reader) -> None:
+        await while_it_trades(rig, reader)
         for pause, fault in random_faults(seed, rig.venue.faults, 3, 0.3):
             began = time.monotonic()
             rig.inject(fault)
