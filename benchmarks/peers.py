@@ -272,16 +272,16 @@ def our_subscriber(endpoint: str, count: str) -> None:
     arrivals.tell()
 
 
-def universe_server(endpoint: str, speed: str) -> None:
+def universe_server(endpoint: str, size: str) -> None:
     from benchmarks.universe import serve
 
-    serve(endpoint, speed)
+    serve(endpoint, size)
 
 
-def universe_follower(endpoint: str, days: str, speed: str) -> None:
+def universe_follower(endpoint: str, size: str) -> None:
     from benchmarks.universe import follow
 
-    follow(endpoint, days, speed)
+    follow(endpoint, size)
 
 
 ROLES = {

@@ -7,6 +7,7 @@ import json
 import os
 import time
 from collections.abc import AsyncIterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,28 +19,38 @@ from livetrader_core.market.base import MarketBase
 from livetrader_core.models import Contract, Kline, Klines
 from livetrader_core.timeframe import DAY_MS, MINUTE_MS
 
-SYMBOLS = [f"US.S{number:03d}" for number in range(500)]
 #: 04:00 to 20:00, as US stocks are quoted.
 MINUTES_A_DAY = 960
 #: Market minutes a second: a day of 16 hours in less than two minutes.
 SPEED = 10.0
 
 
-class UniverseMarket(MarketBase):
-    """Closes a kline of every symbol each minute of each session, and keeps none.
+@dataclass(frozen=True)
+class Size:
+    """How much is measured. ``speed`` is market minutes a second; 0: as fast as they are read."""
 
-    ``speed`` is market minutes a second; 0: as fast as they are read.
-    """
+    symbols: int = 500
+    minutes: int = MINUTES_A_DAY
+    days: int = 1
+    speed: float = SPEED
+
+    @property
+    def names(self) -> list[str]:
+        """The symbols."""
+        return [f"US.S{number:03d}" for number in range(self.symbols)]
+
+
+class UniverseMarket(MarketBase):
+    """Closes a kline of every symbol each minute of each session, and keeps none."""
 
     markets = ("US",)
     clocked = True
 
-    def __init__(self, speed: float) -> None:
-        self.speed = speed
+    def __init__(self, size: Size) -> None:
+        self.size = size
         self._minute = asyncio.Condition()
         self._now = 0
         self._begun = asyncio.Event()
-        self._days = 0
 
     async def connect(self) -> None:
         """Nothing to reach."""
@@ -48,8 +59,7 @@ class UniverseMarket(MarketBase):
         """Nothing to leave."""
 
     def begin(self, start: int, end: int | None) -> None:
-        """Run ``end`` days."""
-        self._days = end or 1
+        """Run."""
         self._begun.set()
 
     async def watch_klines(self, symbol: str, timeframe: str = "1m") -> AsyncIterator[Kline]:
@@ -66,11 +76,12 @@ class UniverseMarket(MarketBase):
         """Every minute, when its klines were given."""
         await self._begun.wait()
         began, count = time.monotonic(), 0
-        for day in range(self._days):
-            for minute in range(MINUTES_A_DAY):
+        for day in range(self.size.days):
+            for minute in range(self.size.minutes):
                 count += 1
-                if self.speed:
-                    await asyncio.sleep(max(0.0, began + count / self.speed - time.monotonic()))
+                if self.size.speed:
+                    due = began + count / self.size.speed
+                    await asyncio.sleep(max(0.0, due - time.monotonic()))
                 async with self._minute:
                     self._now = START + day * DAY_MS + (minute + 1) * MINUTE_MS
                     self._minute.notify_all()
@@ -93,32 +104,32 @@ class UniverseMarket(MarketBase):
 
     async def get_contract(self, symbol: str) -> Contract:
         """A stock that always trades."""
-        if symbol not in SYMBOLS:
+        if symbol not in self.size.names:
             raise UnknownSymbol(f"{symbol}: no such symbol")
         return Contract(symbol, 0.01, 1.0, 1.0, 1.0, "USD", ALWAYS)
 
     async def list_symbols(self) -> list[str]:
         """All of them."""
-        return list(SYMBOLS)
+        return self.size.names
 
 
-def serve(endpoint: str, speed: str) -> None:
+def serve(endpoint: str, size: str) -> None:
     """The server, in a process of its own."""
     from livetrader_core.rpc import Server
     from livetrader_core.service import MarketService
 
-    server = Server(MarketService(UniverseMarket(float(speed))), hwm=0)
+    server = Server(MarketService(UniverseMarket(Size(**json.loads(size)))), hwm=0)
     server.bind(endpoint)
     print("ready", flush=True)
     server.run()
 
 
-def follow(endpoint: str, days: str, speed: str) -> None:
-    """Subscribe to everything, run ``days``, and print what was seen as JSON."""
-    print(json.dumps(asyncio.run(_follow(endpoint, int(days), float(speed)))))
+def follow(endpoint: str, size: str) -> None:
+    """Subscribe to everything, run, and print what was seen as JSON."""
+    print(json.dumps(asyncio.run(_follow(endpoint, Size(**json.loads(size))))))
 
 
-async def _follow(endpoint: str, days: int, speed: float) -> dict[str, Any]:
+async def _follow(endpoint: str, size: Size) -> dict[str, Any]:
     from livetrader_core.models import Clock
     from livetrader_core.rpc import RemoteSession
 
@@ -133,22 +144,22 @@ async def _follow(endpoint: str, days: int, speed: float) -> dict[str, Any]:
             if not seen["klines"]:
                 seen["first"] = time.monotonic()
             seen["klines"] += 1
-            if speed:
-                due = seen["first"] + seen["moments"] / speed
+            if size.speed:
+                due = seen["first"] + seen["moments"] / size.speed
                 delays.append(time.monotonic() - due)
         elif isinstance(event, Clock) and event.datetime:
             seen["moments"] += 1
-            if seen["moments"] % MINUTES_A_DAY == 0:
+            if seen["moments"] % size.minutes == 0:
                 memory.append(resident(server))
-                if seen["moments"] == days * MINUTES_A_DAY:
+                if seen["moments"] == size.days * size.minutes:
                     over.set()
 
     session = RemoteSession(endpoint, timeout=60.0)
     await session.open(listen)
-    for symbol in SYMBOLS:
+    for symbol in size.names:
         await session.subscribe(symbol, limit=0)
     before, began = cpu(server), time.monotonic()
-    await session.begin_replay(0, days)
+    await session.begin_replay(0)
     await over.wait()
     spent, took = cpu(server) - before, time.monotonic() - began
     await session.close()
@@ -156,7 +167,6 @@ async def _follow(endpoint: str, days: int, speed: float) -> dict[str, Any]:
         "klines": seen["klines"],
         "seconds": took,
         "cpu": spent / took,
-        "cpu_per_day": spent / days,
         "memory": memory,
         "p50": percentile(delays, 0.5) * 1000 if delays else 0.0,
         "p99": percentile(delays, 0.99) * 1000 if delays else 0.0,
@@ -189,29 +199,34 @@ def cpu(process: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
+def measure(size: Size) -> dict[str, Any]:
+    """What a follower saw of a server of ``size``."""
+    told = json.dumps(asdict(size))
+    with folder() as path:
+        endpoint = f"ipc://{path}/universe"
+        with peer("universe-server", endpoint, told):
+            seen: dict[str, Any] = ask("universe-follower", endpoint, told)
+            return seen
+
+
 def universe(quick: bool) -> list[Row]:
     """500 symbols: a day at a pace, and a month as fast as it is read."""
-    speed, days = (100.0, 1) if quick else (SPEED, 1)
-    with folder() as path:
-        endpoint = f"ipc://{path}/day"
-        with peer("universe-server", endpoint, str(speed)):
-            day = ask("universe-follower", endpoint, str(days), str(speed))
-    with folder() as path:
-        endpoint = f"ipc://{path}/month"
-        with peer("universe-server", endpoint, "0"):
-            month = ask("universe-follower", endpoint, "1" if quick else "21", "0")
-    pace = f"500 symbols, {MINUTES_A_DAY} minutes at {speed:g} a second"
+    at_pace = Size(50, 100, 1, 100.0) if quick else Size()
+    at_most = Size(50, 100, 3, 0.0) if quick else Size(days=21, speed=0.0)
+    day, month = measure(at_pace), measure(at_most)
+    pace = f"{at_pace.symbols} symbols, {at_pace.minutes} minutes at {at_pace.speed:g} a second"
+    memory = month["memory"]
     return [
         Row(f"{pace}: minute's turn → subscriber", "ms", {"p50": day["p50"], "p99": day["p99"]}),
         Row(f"{pace}: server", "share of a core", {"processor": day["cpu"]}),
         Row(f"{pace}: server", "MB", {"resident": day["memory"][-1]}),
         Row(
-            "500 symbols, a month of sessions: server",
+            f"{at_most.symbols} symbols, {at_most.days} days of sessions: server",
             "MB",
             {
-                "after a day": month["memory"][0],
-                "in the middle": month["memory"][len(month["memory"]) // 2],
-                "at the end": month["memory"][-1],
+                "after a day": memory[0],
+                "in the middle": memory[len(memory) // 2],
+                "at the end": memory[-1],
             },
             note=f"{month['klines']:,} klines in {month['seconds']:.0f} s",
         ),

@@ -10,7 +10,7 @@ from benchmarks.__main__ import ROWS, report
 from benchmarks.harness import Goal, Limit, Row
 
 
-@pytest.mark.parametrize("name", [name for name in ROWS if name != "many-feeds"])
+@pytest.mark.parametrize("name", [name for name in ROWS if name not in ("many-feeds", "universe")])
 def test_a_row_measures_every_contender(name: str) -> None:
     for row in ROWS[name](True):
         assert "ours" in row.values
@@ -29,3 +29,10 @@ def test_a_goal_that_is_missed_is_told() -> None:
     goals: list[Goal | Limit] = [Goal("ours", "theirs", most=1.5), Limit("ours", 5.0, "ms")]
     page = report([Row("something", "ms", {"theirs": 2.0, "ours": 4.0}, goals)])
     assert "2 ×, goal ≤ 1.5 × theirs: NOT REACHED; goal ours ≤ 5 ms: reached" in page
+
+
+def test_the_universe_is_measured() -> None:
+    rows = ROWS["universe"](True)
+    assert [row.unit for row in rows] == ["ms", "share of a core", "MB", "MB"]
+    assert 0 < rows[0].values["p50"] <= rows[0].values["p99"]
+    assert rows[3].values["at the end"] > 0
