@@ -8,7 +8,7 @@ on that feed's old bar, in the past.
 from __future__ import annotations
 
 import math
-from collections import deque
+from collections import defaultdict, deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ from livetrader_bt.account import Account, snap
 from livetrader_bt.feed import LiveTraderData
 from livetrader_bt.rules import (
     HISTORICAL,
+    fault_in,
     feed_of,
     livetrader_feeds,
     now_of,
@@ -36,6 +37,18 @@ class _Cancel:
     """A wish to cancel, queued among the submitted orders."""
 
     order: bt.Order
+
+
+class _Positions(defaultdict[Any, bt.Position]):
+    """Net positions: feeds of one symbol share one, kept under the first of them."""
+
+    def __init__(self) -> None:
+        super().__init__(bt.Position)
+        self._first: dict[str, Any] = {}
+
+    def __getitem__(self, data: Any) -> bt.Position:
+        symbol = getattr(data, "symbol", None)
+        return super().__getitem__(data if symbol is None else self._first.setdefault(symbol, data))
 
 
 class LiveTraderBackBroker(bt.brokers.BackBroker):
@@ -70,7 +83,10 @@ class LiveTraderBackBroker(bt.brokers.BackBroker):
         self.account.set_cash(self.p.account_cash or {self._store.rates.base: self.p.cash})
         self.p.cash = self.account.total_cash()
         self._seen: dict[LiveTraderData, tuple[int, int]] = {}
+        #: Orders that take no part in the round at hand.
+        self._held: list[bt.Order] = []
         super().init()
+        self.positions = _Positions()
 
     def start(self) -> None:
         """Called by Cerebro."""
@@ -110,13 +126,11 @@ class LiveTraderBackBroker(bt.brokers.BackBroker):
             return self._refused(order, f"{data._name} is not a feed of livetrader")
         now = now_of(livetrader_feeds(self.cerebro))
         contract = feed.contract
-        rounded = abs(contract.round_quantity(size))
-        reason = HISTORICAL if now <= self.p.live_from else ""
-        if not rounded:
-            reason = f"{size:g} is less than the smallest quantity, {contract.min_quantity:g}"
+        reason = HISTORICAL if now <= self.p.live_from else fault_in(contract, size, price, plimit)
         if reason:
             order = make(owner=owner, data=feed, size=size, price=price, exectype=exectype)
             return self._refused(order, reason)
+        rounded = abs(contract.round_quantity(size))
         return send(
             owner,
             feed,
@@ -140,11 +154,30 @@ class LiveTraderBackBroker(bt.brokers.BackBroker):
         Says whether there was anything to cancel.
         """
         if bracket:
-            return bool(super().cancel(order, bracket=True))
+            return self._cancel_linked(order)
         if not order.alive():
             return False
         self.submitted.append(_Cancel(order))
         return True
+
+    def _cancel_linked(self, order: bt.Order) -> bool:
+        if not any(held is order for held in self._held):
+            return bool(super().cancel(order, bracket=True))
+        self._cancel_held(order)
+        self._ococheck(order)
+        return True
+
+    def _cancel_held(self, order: bt.Order) -> None:
+        self._held = [held for held in self._held if held is not order]
+        order.cancel()
+        self.notify(order)
+
+    def _ococheck(self, order: bt.Order) -> None:
+        # BackBroker looks for the others of the group among the orders of this round only.
+        group = set(self._ocol.get(self._ocos.get(self._ocos[order.ref]), ()))
+        super()._ococheck(order)
+        for other in [held for held in self._held if held.ref in group]:
+            self._cancel_held(other)
 
     def cancel_all(self) -> None:
         """Cancel every open order now."""
@@ -180,12 +213,13 @@ class LiveTraderBackBroker(bt.brokers.BackBroker):
         self.account.mark(feeds)
         self.check_submitted()
         fresh = self._fresh_feeds(feeds)
-        held = [order for order in self.pending if not self._takes_part(order, fresh)]
-        waiting = {order.ref for order in held}
+        self._held = [order for order in self.pending if not self._takes_part(order, fresh)]
+        waiting = {order.ref for order in self._held}
         self.pending = deque(order for order in self.pending if order.ref not in waiting)
         super().next()
         # BackBroker tries orders in the order they were submitted, which is that of their refs.
-        self.pending = deque(sorted([*self.pending, *held], key=lambda order: order.ref))
+        self.pending = deque(sorted([*self.pending, *self._held], key=lambda order: order.ref))
+        self._held = []
 
     def _fresh_feeds(self, feeds: list[LiveTraderData]) -> set[LiveTraderData]:
         fresh = set()

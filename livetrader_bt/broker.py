@@ -17,6 +17,7 @@ from livetrader_bt.account import Account
 from livetrader_bt.hub import NEVER
 from livetrader_bt.rules import (
     HISTORICAL,
+    fault_in,
     feed_of,
     livetrader_feeds,
     now_of,
@@ -202,12 +203,15 @@ class LiveTraderBroker(bt.BrokerBase):
             order = make(owner=owner, data=data, size=size, exectype=exectype)
             return self._refused(order, f"{data._name} is not a feed of livetrader")
         contract = feed.contract
-        rounded = abs(contract.round_quantity(size))
         now = now_of(livetrader_feeds(self.cerebro))
+        if reason := fault_in(contract, size, price, plimit):
+            order = make(owner=owner, data=feed, size=size, price=price, exectype=exectype)
+            order.addinfo(as_of=now, **kwargs)
+            return self._refused(order, reason)
         order = make(
             owner=owner,
             data=feed,
-            size=rounded or size,
+            size=abs(contract.round_quantity(size)),
             price=on_grid(contract, price),
             pricelimit=on_grid(contract, plimit),
             exectype=exectype,
@@ -216,9 +220,6 @@ class LiveTraderBroker(bt.BrokerBase):
             simulated=not len(feed),
         )
         order.addinfo(as_of=now, **kwargs)
-        if not rounded:
-            reason = f"{size:g} is less than the smallest quantity, {contract.min_quantity:g}"
-            return self._refused(order, reason)
         if now <= self._store.hub.live_from():
             return self._refused(order, HISTORICAL)
         if order.exectype not in _TYPES or oco or parent or not transmit:

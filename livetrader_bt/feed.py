@@ -143,6 +143,8 @@ class LiveTraderData(bt.DataBase):
         history = self._store.subscribe(self.symbol, self._klines_timeframe, from_ts, limit)
         self._set_history(history)
         last_end = int(self._ends[-1]) if len(history) else 0
+        # Where another feed watches the symbol already, klines can come twice.
+        self._store.hub.drop_before(channel, last_end)
         known = channel.source.clock if channel.market.clocked else 0
         channel.live_from = max(channel.live_from, last_end, known)
         if len(history):

@@ -145,6 +145,12 @@ class Hub:
         """Have trade events applied by ``handler``, through the inbox."""
         self._trade_handler = handler
 
+    def drop_before(self, channel: Channel, moment: int) -> None:
+        """Forget what waits on ``channel`` and closes at or before ``moment``: it is history."""
+        with self._changed:
+            while channel.waiting and channel.waiting[0].end <= moment:
+                channel.waiting.popleft()
+
     def history_done(self, channel: Channel) -> None:
         """All history of ``channel`` is delivered: what is live may follow."""
         channel.in_history = False

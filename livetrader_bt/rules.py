@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any
@@ -35,6 +36,20 @@ def symbols_of(datas: Iterable[Any]) -> list[str]:
     """The symbols of the feeds of ours among ``datas``."""
     feeds = (feed_of(data) for data in datas)
     return [feed.symbol for feed in feeds if feed is not None]
+
+
+def fault_in(contract: Contract, size: float, *prices: float | None) -> str:
+    """Why nobody could trade an order of ``size`` at ``prices``; empty if somebody could."""
+    if not math.isfinite(size):
+        return f"a size of {size}"
+    for price in prices:
+        if price is not None and not math.isfinite(price):
+            return f"a price of {price}"
+        if price and contract.round_price(price) <= 0:
+            return f"a price of {price:g}, which is no price on a tick of {contract.price_tick:g}"
+    if not contract.round_quantity(size):
+        return f"{size:g} is less than the smallest quantity, {contract.min_quantity:g}"
+    return ""
 
 
 def on_grid(contract: Contract, price: float | None) -> float | None:

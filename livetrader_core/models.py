@@ -266,6 +266,18 @@ class Commission:
 
 
 @dataclass(frozen=True)
+class Swap:
+    """What holding one unit over a night brings (negative: costs), in the contract's currency.
+
+    ``triple_weekday`` (Monday is 0) is the trading day whose night counts three times.
+    """
+
+    long: float = 0.0
+    short: float = 0.0
+    triple_weekday: int = 2
+
+
+@dataclass(frozen=True)
 class Contract:
     """What one unit of a symbol is, costs and when it trades.
 
@@ -281,6 +293,7 @@ class Contract:
     sessions: Sessions
     margin: Margin = Margin()
     commission: Commission = Commission()
+    swap: Swap = Swap()
     shortable: bool = True
     name: str = ""
     expires_at: int = 0
@@ -340,6 +353,7 @@ class Contract:
         )
         fields["margin"] = Margin(**fields["margin"])
         fields["commission"] = Commission(**fields["commission"])
+        fields["swap"] = Swap(**fields.get("swap", {}))
         return cls(**fields)
 
 
@@ -426,6 +440,16 @@ class Order:
     ``as_of`` is the moment the strategy saw when it ordered (0: the server's own clock): a
     simulated fill uses only klines of ``timeframe`` that open at or after it. ``expires_at`` ends
     a GTD order at the first kline that closes after it. ``average_price`` is that of the fills.
+
+    A trailing order's ``stop_price`` is where its stop stands now; it follows the price at
+    ``trail_amount`` (in price) or ``trail_percent`` (0.01 is 1 %), one of the two. The ``price``
+    of a trailing stop-limit keeps its distance to the stop.
+
+    ``parent`` is the client_order_id of a bracket's first order: this one sleeps until that is
+    filled and dies with it; of a parent's children the first that is filled or canceled ends the
+    others. ``oco`` is the client_order_id of the first of a group, of which one order that ends
+    in any way cancels the rest. ``held`` says that the server keeps the order, and its venue does
+    not know it yet.
     """
 
     client_order_id: str
@@ -440,6 +464,11 @@ class Order:
     expires_at: int = 0
     as_of: int = 0
     timeframe: str = "1m"
+    trail_amount: float = 0.0
+    trail_percent: float = 0.0
+    parent: str = ""
+    oco: str = ""
+    held: bool = False
     order_id: str = ""
     status: OrderStatus = OrderStatus.CREATED
     filled: float = 0.0

@@ -33,6 +33,12 @@ class Pacer:
         self._moments: deque[int] = deque(maxlen=4096)
         self._changed = asyncio.Event()
 
+    def clear(self) -> None:
+        """Forget everybody and everything; it may be used in another event loop afterwards."""
+        self._followers.clear()
+        self._moments.clear()
+        self._changed = asyncio.Event()
+
     def join(self, name: str, window: int = 0) -> None:
         """``name`` follows from now on; it may lag behind by ``window`` moments."""
         self._followers[name] = _Follower(window)

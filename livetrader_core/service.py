@@ -124,6 +124,8 @@ class MarketService:
     async def _stop(self, tasks: list[asyncio.Task[None]]) -> None:
         await asyncio.gather(*tasks, return_exceptions=True)
         self._connected = False
+        self._clocks.clear()
+        self.pacer.clear()
         for market in self.markets:
             await market.disconnect()
 
@@ -257,10 +259,21 @@ class MarketService:
             async for item in stream:
                 await handle(item)
         except LiveTraderError as error:
-            self._publish(FeedStatus(markets, FeedState.DISCONNECTED, str(error)))
+            self._end_stream(markets, str(error))
+            return
+        except Exception as error:
+            log.exception("a market stream of %s ended on an error", ", ".join(markets))
+            self._end_stream(markets, f"its stream failed: {type(error).__name__}: {error}")
             return
         if not quiet_end:
             self._publish(FeedStatus(markets, FeedState.ENDED))
+
+    def _end_stream(self, markets: tuple[str, ...], reason: str) -> None:
+        """Tell that a stream is over; whoever asks for it next begins a new one."""
+        task = asyncio.current_task()
+        self._watches = {key: t for key, t in self._watches.items() if t is not task}
+        self._tick_watches = {key: t for key, t in self._tick_watches.items() if t is not task}
+        self._publish(FeedStatus(markets, FeedState.DISCONNECTED, reason))
 
     def _publish(self, event: MarketEvent) -> None:
         for listener in self._listeners:

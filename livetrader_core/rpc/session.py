@@ -77,7 +77,9 @@ class _Stream:
         self.run, self.seq = run, joined.seq
         self.newest = joined.newest
         if len(joined.klines):
-            self.delivered = self.floor = int(joined.klines.datetime[-1])
+            self.delivered = max(self.delivered, int(joined.klines.datetime[-1]))
+        # A server that began anew with its recording would else give what was given before.
+        self.floor = max(self.floor, self.delivered)
 
 
 @dataclass(frozen=True)

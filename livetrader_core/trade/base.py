@@ -24,7 +24,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from livetrader_core.errors import InvalidRequest
-from livetrader_core.models import Balance, Fill, Order, Position
+from livetrader_core.models import Balance, Fill, Order, OrderType, Position, TimeInForce
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,19 @@ class VenueEvent:
     fill: Fill | None = None
 
 
+@dataclass(frozen=True)
+class Abilities:
+    """What a venue does by itself. The rest is held by the server until it can be sent.
+
+    ``linked``: OCO groups and brackets; ``modify``: a working order can be changed.
+    """
+
+    types: frozenset[OrderType] = frozenset({OrderType.MARKET, OrderType.LIMIT})
+    times_in_force: frozenset[TimeInForce] = frozenset({TimeInForce.GTC})
+    linked: bool = False
+    modify: bool = False
+
+
 class TradeBase(ABC):
     """Trading at one venue.
 
@@ -51,6 +64,8 @@ class TradeBase(ABC):
     markets: tuple[str, ...] = ()
     #: Whether no real money moves here.
     paper: bool = False
+    #: What the venue does by itself.
+    abilities: Abilities = Abilities()
 
     @abstractmethod
     async def connect(self) -> None:

@@ -11,9 +11,10 @@ from livetrader_core.timeframe import duration_ms
 #: Longest client_order_id that every venue carries.
 MAX_ID_LENGTH = 20
 
-_NEEDS_PRICE = (OrderType.LIMIT, OrderType.STOP_LIMIT)
-_NEEDS_STOP = (OrderType.STOP, OrderType.STOP_LIMIT)
-_NUMBERS = ("quantity", "price", "stop_price")
+_NEEDS_PRICE = (OrderType.LIMIT, OrderType.STOP_LIMIT, OrderType.TRAILING_STOP_LIMIT)
+_TRAILING = (OrderType.TRAILING_STOP, OrderType.TRAILING_STOP_LIMIT)
+_NEEDS_STOP = (OrderType.STOP, OrderType.STOP_LIMIT, *_TRAILING)
+_NUMBERS = ("quantity", "price", "stop_price", "trail_amount", "trail_percent")
 _MOMENTS = ("expires_at", "as_of")
 _ENUMS = {"side": Side, "type": OrderType, "time_in_force": TimeInForce, "offset": Offset}
 
@@ -51,8 +52,22 @@ def check_order(order: Order) -> None:
         raise InvalidRequest(f"{name}: a {order.type.value} order needs a price above 0")
     if order.type in _NEEDS_STOP and not order.stop_price:
         raise InvalidRequest(f"{name}: a {order.type.value} order needs a stop_price above 0")
+    _check_trail(name, order)
+    for field in ("parent", "oco"):
+        if getattr(order, field):
+            check_id(getattr(order, field))
     if order.time_in_force is TimeInForce.GTD and not order.expires_at:
         raise InvalidRequest(f"{name}: a GTD order needs expires_at (UTC ms)")
+
+
+def _check_trail(name: str, order: Order) -> None:
+    given = [f for f in ("trail_amount", "trail_percent") if getattr(order, f)]
+    if order.type in _TRAILING and len(given) != 1:
+        raise InvalidRequest(
+            f"{name}: a {order.type.value} order needs either trail_amount or trail_percent"
+        )
+    if order.type not in _TRAILING and given:
+        raise InvalidRequest(f"{name}: {given[0]} is for trailing orders only")
 
 
 def check_number(name: str, value: object) -> None:

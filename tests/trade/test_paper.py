@@ -290,7 +290,7 @@ def test_modification_below_what_is_filled_is_refused() -> None:
         (order(1, kind=OrderType.LIMIT), InvalidRequest, "needs a price"),
         (order(1, kind=OrderType.STOP_LIMIT, price=1.0), InvalidRequest, "needs a stop_price"),
         (order(1, kind=OrderType.CLOSE), OrderRejected, "no close orders; it has market, limit"),
-        (order(1, kind=OrderType.TRAILING_STOP), OrderRejected, "no trailing_stop orders"),
+        (order(1, kind=OrderType.TRAILING_STOP), InvalidRequest, "needs a stop_price"),
         (order(1, time_in_force=TimeInForce.IOC), OrderRejected, "no time in force ioc"),
         (order(1, time_in_force=TimeInForce.GTD), InvalidRequest, "GTD order needs expires_at"),
         (order(1, quantity=0.0), InvalidRequest, "quantity must be above 0"),
