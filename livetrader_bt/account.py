@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 import backtrader as bt
 
-from livetrader_bt.commission import ContractCommission, Rates, contract_commission
+from livetrader_bt.commission import ContractCommission, contract_commission
+from livetrader_bt.rates import Rates
 from livetrader_core.models import Contract
 
 if TYPE_CHECKING:
@@ -64,21 +65,34 @@ class Account:
 
     def __init__(self, rates: Rates) -> None:
         self.rates = rates
+        rates.reset()
         self.cash: dict[str, float] = {}
         self.holdings: dict[str, Holding] = {}
 
     def register(self, contract: Contract) -> ContractCommission:
-        """Know ``contract``; returns its CommissionInfo."""
+        """Know ``contract``; returns its CommissionInfo.
+
+        Raises ConfigError if there is no rate of its currency.
+        """
         symbol = contract.symbol
         if symbol not in self.holdings:
-            rate = self.rates.of(contract.currency)
-            info = contract_commission(contract, rate)
-            self.holdings[symbol] = Holding(info, bt.Position())
+            self.rates.of(contract.currency)
+            self.holdings[symbol] = Holding(
+                contract_commission(contract, self.rates), bt.Position()
+            )
+        return self.holdings[symbol].commission
+
+    def knows(self, symbol: str) -> bool:
+        """Whether the contract of ``symbol`` is known."""
+        return symbol in self.holdings
+
+    def commission(self, symbol: str) -> ContractCommission:
+        """The CommissionInfo of ``symbol``, which must be known."""
         return self.holdings[symbol].commission
 
     def set_cash(self, cash: Mapping[str, float]) -> None:
-        """Set the cash of each currency."""
-        for currency in cash:
+        """Set the cash of each currency. Raises ConfigError where there is money without a rate."""
+        for currency in [currency for currency, amount in cash.items() if amount]:
             self.rates.of(currency)
         self.cash = dict(cash)
 
@@ -135,9 +149,10 @@ class Account:
         self.cash[contract.currency] = self.cash.get(contract.currency, 0.0) + money
 
     def mark(self, feeds: Iterable[LiveTraderData]) -> None:
-        """Value the positions at the current bars of ``feeds``."""
+        """Value the positions, and the currencies that follow one, at the bars of ``feeds``."""
         for feed in feeds:
             if len(feed):
+                self.rates.follow(feed.symbol, feed.close[0])
                 self.register(feed.contract)
                 self.holdings[feed.symbol].mark = feed.close[0]
 
@@ -145,7 +160,9 @@ class Account:
 
     def total_cash(self) -> float:
         """All cash."""
-        return sum(amount * self.rates.of(currency) for currency, amount in self.cash.items())
+        return sum(
+            amount * self.rates.of(currency) for currency, amount in self.cash.items() if amount
+        )
 
     def available(self) -> float:
         """What can be spent: cash and open profit of margined positions, less their margin."""

@@ -368,6 +368,20 @@ class LiveTraderData(bt.DataBase):
             return stamp
         return self._sessions.kline_end(stamp, self._klines_timeframe)
 
+    def stamp_of_close(self, moment: int) -> int:
+        """What the bar carries that closes the trading day which ``moment`` is in (UTC ms)."""
+        day = self._sessions.trading_date(moment)
+        if self.p.stamp == "close":
+            return self._sessions.close_of(day)
+        if self._klines_timeframe == "1d":
+            return self._sessions.open_of(day)
+        return self._sessions.close_of(day) - duration_ms(self._klines_timeframe)
+
+    def last_stamp_of_day(self, moment: int) -> int:
+        """The latest stamp of a bar in the trading day which ``moment`` is in (UTC ms)."""
+        close = self._sessions.close_of(self._sessions.trading_date(moment))
+        return close if self.p.stamp == "close" else close - 1
+
     def stamp_of(self, opened: int) -> int:
         """What the bar that opened at ``opened`` carries (UTC ms)."""
         if self.p.stamp == "open":

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import concurrent.futures
 import functools
 import logging
 import weakref
 from collections import deque
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, timezone, tzinfo
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import backtrader as bt
 
-from livetrader_bt.commission import Rates
 from livetrader_bt.hub import Channel, Hub, Source
 from livetrader_bt.io import IoThread
-from livetrader_bt.times import bt_timeframe, moment_ms
+from livetrader_bt.rates import Rates
+from livetrader_bt.runs import run_of
+from livetrader_bt.snapshot import Snapshot, take_snapshot
+from livetrader_bt.times import bt_timeframe, localizer, moment_ms
 from livetrader_core.errors import ConfigError, LiveTraderError, UnknownSymbol
 from livetrader_core.local import LocalSession
 from livetrader_core.models import Balance, Contract, Klines, Order, Position, market_of
@@ -34,6 +37,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 Result = TypeVar("Result")
 Moment = int | str | datetime | None
+#: Makes a request of a session.
+Work = Callable[[], Coroutine[Any, Any, Any]]
 
 MODES = ("backtest", "paper", "live")
 
@@ -43,7 +48,8 @@ class LiveTraderStore:
 
     ``endpoint`` is a server's base endpoint, or a mapping from MARKET to endpoint. With
     ``service=`` (a MarketService, a TradeService, or both in a tuple) the services run inside
-    this process instead. ``rates`` say what one unit of each currency is worth in ``base``.
+    this process instead. ``rates`` say what one unit of each currency is worth in ``base``: a
+    number, or a symbol that has a feed here (see :class:`~livetrader_bt.rates.Rates`).
 
     ``align_timeout`` is how many seconds the klines of one moment wait for those of other feeds
     whose venue does not tell its clock; 0 delivers each as it comes. Feeds whose venues differ by
@@ -57,7 +63,7 @@ class LiveTraderStore:
         *,
         service: Any = None,
         base: str = "USD",
-        rates: Mapping[str, float] | None = None,
+        rates: Mapping[str, float | str] | None = None,
         align_timeout: float = 1.0,
         mix_delays: bool = False,
         timeout: float = 10.0,
@@ -78,11 +84,31 @@ class LiveTraderStore:
         self._notifications: deque[Any] = deque()
         self._broker: LiveTraderBroker | None = None
         self._feeds: list[LiveTraderData] = []
-        self._cerebro: Any = None
+        self._replayed: tuple[int, int | None] | None = None
         self._asked: set[int] = set()
         self._late_told = 0
         self._in_order = asyncio.Lock()
         _open_stores.add(self)
+
+    # ---- copies in other processes, as an optimization makes them
+
+    def __getstate__(self) -> dict[str, Any]:
+        kept = ("endpoint", "timeout", "mix_delays", "rates", "_contracts")
+        return {
+            **{name: getattr(self, name) for name in kept},
+            "align_timeout": self.hub.align_timeout,
+            "elsewhere": self._service is not None,
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(  # type: ignore[misc]
+            state["endpoint"],
+            service=_ELSEWHERE if state["elsewhere"] else None,
+            align_timeout=state["align_timeout"],
+            mix_delays=state["mix_delays"],
+            timeout=state["timeout"],
+        )
+        self.rates, self._contracts = state["rates"], state["_contracts"]
 
     # ---- what users call
 
@@ -120,7 +146,8 @@ class LiveTraderStore:
         ``mode`` is "backtest" (history only, backtrader's own simulated broker), "paper" (live
         bars, simulated fills at the server) or "live" (live bars, the venue's own fills); it is
         refused if the server trades a symbol otherwise. ``timeframe`` is one for all or one for
-        each symbol. ``fromdate`` and ``todate`` bound the bars by the moment they close.
+        each symbol. ``fromdate`` and ``todate`` bound the bars by the moment they close; without a
+        time zone of their own they, and ``live_from``, are in ``tz`` if that is given, else UTC.
 
         ``live_from``: bars that close up to then only warm up; orders on them are refused. In
         paper mode on a server that replays recordings, the replay begins there. ``cash`` is what
@@ -134,16 +161,18 @@ class LiveTraderStore:
         frames = [timeframe] * len(symbols) if isinstance(timeframe, str) else list(timeframe)
         if len(frames) != len(symbols):
             raise ConfigError(f"{len(symbols)} symbols but {len(frames)} timeframes")
-        start = moment_ms(live_from)
+        zone = localizer(feed_params.get("tz"))
+        start, first, last = (moment_ms(m, zone) for m in (live_from, fromdate, todate))
         self.connect()
         try:
             if mode != "backtest":
                 self._check_mode(symbols, mode)
                 self._check_begun(symbols, start)
                 if start is not None:
-                    self.begin_replay(start, moment_ms(todate))
+                    self.begin_replay(start, last)
+            self.seed_rates(first if mode == "backtest" else None)
             datas = [
-                self._add_feed(cerebro, symbol, frame, mode, fromdate, todate, feed_params)
+                self._add_feed(cerebro, symbol, frame, mode, first, last, feed_params)
                 for symbol, frame in zip(symbols, frames, strict=True)
             ]
             broker = self._make_broker(mode, start, cash, check_margin, backfill_orders)
@@ -159,20 +188,21 @@ class LiveTraderStore:
         symbol: str,
         timeframe: str,
         mode: str,
-        fromdate: Moment,
-        todate: Moment,
+        first: int | None,
+        last: int | None,
         params: Mapping[str, Any],
     ) -> LiveTraderData:
         # An unknown symbol, or a currency without a rate, fails here, by its name.
         self.rates.of(self.contract(symbol).currency)
         frame, compression = bt_timeframe(timeframe)
+        zone = localizer(params.get("tz")) or timezone.utc
         data = self.getdata(
             symbol,
             name=symbol,
             timeframe=frame,
             compression=compression,
-            fromdate=_as_datetime(fromdate),
-            todate=_as_datetime(todate),
+            fromdate=_as_datetime(first, zone),
+            todate=_as_datetime(last, zone),
             historical=mode == "backtest",
             **params,
         )
@@ -215,6 +245,12 @@ class LiveTraderStore:
         """Connect, if not yet; feeds and the broker do so themselves. Raises Unavailable."""
         if self._io is not None:
             return
+        if self._service is _ELSEWHERE:
+            raise ConfigError(
+                "this store is a copy in another process, and its services are in the first: "
+                "optimize with cerebro.run(maxcpus=1), or give the store an endpoint"
+            )
+        self.hub.clear()
         self._io = IoThread("livetrader-store")
         self._in_order = asyncio.Lock()
         try:
@@ -261,6 +297,8 @@ class LiveTraderStore:
             except LiveTraderError as error:
                 log.warning("closing %s: %s", session, error)
         io.close()
+        self._feeds.clear()
+        self._asked.clear()
         self._sources.clear()
         self._markets.clear()
         self.hub.clear()
@@ -274,21 +312,18 @@ class LiveTraderStore:
             raise ConfigError("the store is not connected")
         return self._io.call(work, self.timeout + 5.0)
 
-    def post(self, work: Coroutine[Any, Any, Any]) -> None:
-        """Run a request of a session in the background."""
-        if self._io is None:
-            work.close()
-            return
-        self._io.post(work)
+    def post(self, work: Work) -> concurrent.futures.Future[Any] | None:
+        """Run the request that ``work`` makes in the background; None if the store is closed."""
+        return None if self._io is None else self._io.post(work)
 
-    def post_in_order(self, work: Coroutine[Any, Any, Any]) -> None:
+    def post_in_order(self, work: Work) -> concurrent.futures.Future[Any] | None:
         """:meth:`post`, but begun only when what was posted so before is done."""
 
         async def wait_for_turn() -> None:
             async with self._in_order:
-                await work
+                await work()
 
-        self.post(wait_for_turn())
+        return self.post(wait_for_turn)
 
     def market(self, symbol: str) -> MarketInfo:
         """What is known of the symbol's MARKET. Raises UnknownSymbol."""
@@ -361,6 +396,16 @@ class LiveTraderStore:
             for position in self.call(session.fetch_positions())
         ]
 
+    def snapshots(self) -> list[tuple[Source, Snapshot]]:
+        """The accounts of each session that trades, at one moment. Raises Unavailable."""
+        self._trading_sessions()
+        real = {name for name, info in self._markets.values() if info.trade == "live"}
+        return [
+            (self._sources[name], self.call(take_snapshot(session, real_money=name in real)))
+            for name, session in self._sessions.items()
+            if session in self._trading_sessions()
+        ]
+
     def open_orders(self) -> list[Order]:
         """The open orders of all sessions that trade."""
         return [
@@ -373,6 +418,43 @@ class LiveTraderStore:
         self.connect()
         trading = {name for name, info in self._markets.values() if info.trade}
         return [session for name, session in self._sessions.items() if name in trading]
+
+    # ---- rates
+
+    def seed_rates(self, at: int | None = None) -> None:
+        """Know the rates that follow a symbol, as they are or as they were at ``at`` (UTC ms).
+
+        Raises UnknownSymbol, Unavailable, ConfigError.
+        """
+        for symbol in self.rates.symbols:
+            price = self._price_at(symbol, at)
+            if price is None:
+                raise ConfigError(f"rates: {symbol} has no klines to take a rate from")
+            self.rates.seed(symbol, price)
+
+    def _price_at(self, symbol: str, at: int | None) -> float | None:
+        session = self.session(symbol)
+        for timeframe in ("1m", "1d"):
+            last = self.call(session.get_kline_histories(symbol, None, 1, at, timeframe))
+            if len(last):
+                return float(last.close[-1])
+        later = self.call(session.get_kline_histories(symbol, at, None, None, "1d"))
+        return float(later.open[0]) if len(later) else None
+
+    def begin_rates(self, feeds: Sequence[LiveTraderData]) -> None:
+        """Seed what is not known of the rates; every symbol that one follows must have a feed.
+
+        Raises ConfigError.
+        """
+        served = {feed.symbol for feed in feeds}
+        for symbol in self.rates.symbols:
+            if symbol not in served:
+                raise ConfigError(
+                    f"rates: a currency follows {symbol}, which has no feed in this Cerebro: add "
+                    "it to the symbols, or give a number"
+                )
+        if any(not self.rates.knows(symbol) for symbol in self.rates.symbols):
+            self.seed_rates()
 
     def fills_on_bars(self) -> bool:
         """Whether every venue here simulates fills on closed klines."""
@@ -406,6 +488,7 @@ class LiveTraderStore:
     def begin_replay(self, start: int, end: int | None = None) -> None:
         """Begin the recorded markets of all sessions at ``start`` (UTC ms)."""
         self.connect()
+        self._replayed = start, end
         paced = {name for name, info in self._markets.values() if info.paced}
         for name, session in self._sessions.items():
             if name in paced:
@@ -416,7 +499,10 @@ class LiveTraderStore:
     def acknowledge(self) -> None:
         """Tell paced markets that the strategy is done with what it was given."""
         for source, clock in self.hub.unacked():
-            self.post_in_order(self._sessions[source.name].ack(clock))
+            self._acknowledge(self._sessions[source.name], clock)
+
+    def _acknowledge(self, session: Session, clock: int) -> None:
+        self.post_in_order(lambda: session.ack(clock))
 
     def opens_round(self, data: LiveTraderData) -> bool:
         """Whether ``data`` is the first feed that Cerebro asks in this round: it may wait for all.
@@ -444,7 +530,6 @@ class LiveTraderStore:
 
     def start(self, data: LiveTraderData | None = None, broker: Any = None) -> None:
         """Called by Cerebro, and by feeds and the broker as they start."""
-        self.connect()
         # Feeds overload ==, so they are told apart by identity.
         if data is not None and not any(feed is data for feed in self._feeds):
             self._feeds.append(data)
@@ -452,21 +537,28 @@ class LiveTraderStore:
             self._broker = broker
 
     def attach(self, cerebro: bt.Cerebro) -> None:
-        """Know the Cerebro that this store works for, so that its end ends any wait here."""
-        if cerebro is self._cerebro:
+        """Know a Cerebro that this store works for, so that its end ends any wait here."""
+        run = run_of(cerebro)
+        if any(store is self for store in run.stores):
             return
-        self._cerebro = cerebro
+        run.stores.append(self)
         cerebro.addstore(self)
         # Without it a fill would be told to the strategy only with the next bar.
         cerebro.p.quicknotify = True
-        runstop = cerebro.runstop
 
-        def runstop_now() -> None:
-            runstop()
-            self.hub.wake()
-            self.hub.stop()
+    def begin_run(self) -> None:
+        """A Cerebro of this store is about to run: nothing of an earlier run is left."""
+        if self._feeds or self._broker is not None or self.hub.channels:
+            self.stop()
+        if self._io is None and self._replayed is not None and self._service is not _ELSEWHERE:
+            self.begin_replay(*self._replayed)
 
-        cerebro.runstop = runstop_now
+    def abort_run(self) -> None:
+        """A run raised: what backtrader would have stopped at its end is stopped."""
+        broker = self._broker
+        if broker is not None:
+            broker.stop()
+        self.stop()
 
     def add_channel(self, channel: Channel) -> None:
         """Have the events of ``channel`` collected.
@@ -504,6 +596,11 @@ class LiveTraderStore:
             self._late_told = late
             self.put_notification(f"{late} klines came late: after others of a later moment")
 
+    def warn(self, message: str) -> None:
+        """Have ``message`` logged, and told to ``notify_store``."""
+        log.warning("%s", message)
+        self.put_notification(message)
+
     def put_notification(self, message: str, *args: Any, **kwargs: Any) -> None:
         """Have ``message`` told to ``notify_store``."""
         self._notifications.append((message, args, kwargs))
@@ -514,11 +611,12 @@ class LiveTraderStore:
         return list(iter(self._notifications.popleft, None))
 
 
-def _as_datetime(moment: Moment) -> datetime | None:
-    ts = moment_ms(moment)
+def _as_datetime(ts: int | None, zone: tzinfo) -> datetime | None:
+    # Naive, in the feed's own zone: backtrader reads it so.
     if ts is None:
         return None
-    return datetime(1970, 1, 1) + timedelta(milliseconds=ts)
+    moment = datetime(1970, 1, 1, tzinfo=timezone.utc) + timedelta(milliseconds=ts)
+    return moment.astimezone(zone).replace(tzinfo=None)
 
 
 def _cash_by_currency(balances: Sequence[Balance]) -> dict[str, float]:
@@ -528,6 +626,14 @@ def _cash_by_currency(balances: Sequence[Balance]) -> dict[str, float]:
     return cash
 
 
+class _Elsewhere:
+    """Stands for the services of a store that was copied into another process."""
+
+    def __reduce__(self) -> str:
+        return "_ELSEWHERE"
+
+
+_ELSEWHERE = _Elsewhere()
 _open_stores: weakref.WeakSet[LiveTraderStore] = weakref.WeakSet()
 _shared: dict[str, LiveTraderStore] = {}
 

@@ -30,6 +30,12 @@ class OrderIds:
         self.run = self._begin_run()
         self._numbers = itertools.count(1)
 
+    def is_earlier(self, client_order_id: str) -> bool:
+        """Whether an earlier run with the same file made ``client_order_id``."""
+        name, dot, _ = self.run.partition(".")
+        run = client_order_id.partition("-")[0]
+        return bool(dot) and run.startswith(name + dot) and run != self.run
+
     def next(self) -> str:
         """A new id."""
         return f"{self.run}-{_base36(next(self._numbers))}"
