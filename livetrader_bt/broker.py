@@ -46,7 +46,7 @@ log = logging.getLogger(__name__)
 BACKFILL_ORDERS = ("refuse", "simulate")
 STOP_ORDERS = ("keep", "cancel")
 #: How many seconds the end of a run waits for answers to what it asked of the venues.
-_PATIENCE = 5.0
+PATIENCE = 5.0
 
 
 class LiveTraderBroker(bt.BrokerBase):
@@ -199,14 +199,14 @@ class LiveTraderBroker(bt.BrokerBase):
         self._store.stop()
 
     def _leave(self, desk: Desk) -> None:
-        deadline = time.monotonic() + _PATIENCE
+        deadline = time.monotonic() + PATIENCE
         for order in self._groups.clear():
             log.warning("order %s never left: its bracket is not complete", order.ref)
         working = self._known.alive()
         if self.p.stop_orders == "cancel":
             for known in working:
                 desk.cancel(known.wire)
-        for what in desk.wait(_PATIENCE):
+        for what in desk.wait(PATIENCE):
             log.error("the run ended with no answer about %s", what)
         if self.p.stop_orders == "cancel":
             self._wait_for_ends(deadline)

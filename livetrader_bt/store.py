@@ -84,7 +84,9 @@ class LiveTraderStore:
         self._notifications: deque[Any] = deque()
         self._broker: LiveTraderBroker | None = None
         self._feeds: list[LiveTraderData] = []
+        #: The window of the last replay that was begun, and whether that still runs.
         self._replayed: tuple[int, int | None] | None = None
+        self._begun = False
         self._asked: set[int] = set()
         self._late_told = 0
         self._in_order = asyncio.Lock()
@@ -297,6 +299,7 @@ class LiveTraderStore:
             except LiveTraderError as error:
                 log.warning("closing %s: %s", session, error)
         io.close()
+        self._begun = False
         self._feeds.clear()
         self._asked.clear()
         self._sources.clear()
@@ -487,14 +490,18 @@ class LiveTraderStore:
 
     def begin_replay(self, start: int, end: int | None = None) -> None:
         """Begin the recorded markets of all sessions at ``start`` (UTC ms)."""
+        if self._begun and (start, end) == self._replayed:
+            return
+        if self._begun and self._service is not None:
+            self.close()  # services of this process begin anew with their connection
         self.connect()
-        self._replayed = start, end
         paced = {name for name, info in self._markets.values() if info.paced}
         for name, session in self._sessions.items():
             if name in paced:
                 self.call(session.follow(0))
             self.call(session.begin_replay(start, end))
             self._sources[name].clock = max(self._sources[name].clock, start)
+        self._replayed, self._begun = (start, end), True
 
     def acknowledge(self) -> None:
         """Tell paced markets that the strategy is done with what it was given."""
