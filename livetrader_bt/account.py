@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import backtrader as bt
 
@@ -58,6 +58,35 @@ def snap(contract: Contract, position: bt.Position) -> tuple[float, float, float
     if not position.size:
         position.price = 0.0
     return position.size, position.upopened, position.upclosed
+
+
+class TradeSums:
+    """What each trade of backtrader sums up to, fill by fill, so that it ends at exactly nothing.
+
+    backtrader ends a trade when its sum is 0, and never does where 0.3 - 0.2 - 0.1 is not.
+    """
+
+    def __init__(self) -> None:
+        self._sums: dict[tuple[int, int, int], float] = {}
+
+    def begin(self, owner: Any, data: Any, size: float) -> None:
+        """A trade begins that no fill of this run opened."""
+        self._sums[id(owner), id(data), 0] = size
+
+    def exact(self, order: bt.Order, *parts: float) -> tuple[float, ...]:
+        """The ``parts`` of a fill, closed and opened, as its trades can take them."""
+        owner = order.owner
+        if owner is None:  # backtrader's default
+            owner = next(iter(order.broker.cerebro.runningstrats), None)
+        key = id(owner), id(order.data), order.tradeid
+        exact = []
+        for part in parts:
+            before = self._sums.get(key, 0.0)
+            if part and not order.data.contract.snap_quantity(before + part):
+                part = -before
+            self._sums[key] = before + part
+            exact.append(part)
+        return tuple(exact)
 
 
 class Account:

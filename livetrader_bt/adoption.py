@@ -8,6 +8,7 @@ from typing import Any
 
 import backtrader as bt
 
+from livetrader_bt.account import TradeSums
 from livetrader_bt.feed import LiveTraderData
 from livetrader_bt.terms import bt_prices, exectype_of
 from livetrader_bt.times import to_num
@@ -70,7 +71,9 @@ def _set_executed(order: bt.Order, wire: Order) -> None:
     order.partial()
 
 
-def open_trades(strategies: Iterable[Any], feeds: Iterable[LiveTraderData], broker: Any) -> None:
+def open_trades(
+    strategies: Iterable[Any], feeds: Iterable[LiveTraderData], broker: Any, sums: TradeSums
+) -> None:
     """Give every strategy a trade for each position that the account holds at the start.
 
     Without it, what closes such a position would count as a trade of its own, in the other
@@ -82,6 +85,7 @@ def open_trades(strategies: Iterable[Any], feeds: Iterable[LiveTraderData], brok
         if position.size and feed.symbol not in seen:
             seen.add(feed.symbol)
             for strategy in strategies:
+                sums.begin(strategy, feed, position.size)
                 _open_trade(strategy, feed, position, broker)
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import backtrader as bt
 
-from livetrader_bt.account import Account, snap
+from livetrader_bt.account import Account, TradeSums, snap
 from livetrader_bt.feed import LiveTraderData
 from livetrader_bt.placing import Wish, buying, order_for, selling
 from livetrader_bt.rules import (
@@ -56,6 +56,9 @@ class _Positions(defaultdict[Any, bt.Position]):
         super().__init__(bt.Position)
         self._first: dict[str, Any] = {}
 
+    def __reduce__(self) -> Any:
+        return _Positions, ()  # a broker that is copied into another process has not run
+
     def __getitem__(self, data: Any) -> bt.Position:
         symbol = getattr(data, "symbol", None)
         return super().__getitem__(data if symbol is None else self._first.setdefault(symbol, data))
@@ -94,6 +97,8 @@ class LiveTraderBackBroker(bt.brokers.BackBroker):
         self.account = Account(self._store.rates)
         self.account.set_cash(self.p.account_cash or {self._store.rates.base: self.p.cash})
         self.p.cash = self.account.total_cash()
+        self._trade_sums = TradeSums()
+        self._last_snapped: Any = None
         self._seen: dict[LiveTraderData, tuple[int, int]] = {}
         #: Orders that take no part in the round at hand.
         self._held: list[bt.Order] = []
@@ -320,13 +325,16 @@ class LiveTraderBackBroker(bt.brokers.BackBroker):
             self._snap_last_fill(order)
         super().notify(order)
 
-    @staticmethod
-    def _snap_last_fill(order: bt.Order) -> None:
+    def _snap_last_fill(self, order: bt.Order) -> None:
         # Where a fill turns a position round, BackBroker adds its two parts up again, and a
         # rounding error of the sum leaves the order "partial" for ever.
         contract, bit = order.data.contract, order.executed.exbits[-1]
+        if bit is self._last_snapped:
+            return
+        self._last_snapped = bit
         for name in ("size", "opened", "closed", "psize"):
             setattr(bit, name, contract.snap_quantity(getattr(bit, name)))
+        bit.closed, bit.opened = self._trade_sums.exact(order, bit.closed, bit.opened)
         order.executed.remsize = contract.snap_quantity(order.executed.remsize)
         if not order.executed.remsize and order.status == order.Partial:
             order.completed()

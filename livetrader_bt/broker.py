@@ -379,7 +379,7 @@ class LiveTraderBroker(bt.BrokerBase):
         self._begun = True
         for order in self._adopted:
             self.notify(order)
-        open_trades(self.cerebro.runningstrats, feeds, self)
+        open_trades(self.cerebro.runningstrats, feeds, self, self._known.trades)
         return True
 
     def _has_new_bar(self, feeds: list[LiveTraderData]) -> bool:

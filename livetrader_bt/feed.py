@@ -243,6 +243,10 @@ class LiveTraderData(bt.DataBase):
         if len(self.lines.datetime.array) < FEW_BARS:
             # Run at once, an indicator fails on fewer bars than its period.
             self._env._disable_runonce()
+        if self._env._dooptimize and self._env.p.maxcpus != 1:
+            if not self._env._dorunonce:
+                self._store.check_copies()
+            self._store.close()  # processes are forked next, and a thread may not be
 
     def _load(self) -> bool | None:
         if self._next_history < len(self._history):

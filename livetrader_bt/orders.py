@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import backtrader as bt
 
-from livetrader_bt.account import Account
+from livetrader_bt.account import Account, TradeSums
 from livetrader_bt.terms import TRAILING, bt_prices, change_terms
 from livetrader_bt.times import to_num
 from livetrader_core.models import Fill, Order, OrderStatus, TradeEvent
@@ -38,6 +38,7 @@ class Orders:
         self._account = account
         self._notify = notify
         self._known: dict[str, Known] = {}
+        self.trades = TradeSums()
 
     def add(self, order: bt.Order, wire: Order) -> None:
         """Follow ``order``, which leaves as ``wire``."""
@@ -58,7 +59,7 @@ class Orders:
         """Take an event of the account."""
         known = self._known.get(event.order.client_order_id)
         if event.fill is not None:
-            self._fill(known, event.fill, event.order.status is OrderStatus.FILLED)
+            self._fill(known, event.fill)
         if known is None or not known.order.alive():
             return
         order, before, known.wire = known.order, known.wire, event.order
@@ -91,25 +92,28 @@ class Orders:
             order.margin()
         elif status is OrderStatus.REJECTED:
             order.reject(order.broker)
+        elif status is OrderStatus.FILLED and not order.executed.remsize:
+            order.completed()  # the venue made it as small as what was filled
         else:
             return status is OrderStatus.UNKNOWN
         return True
 
-    def _fill(self, known: Known | None, fill: Fill, is_last: bool) -> None:
+    def _fill(self, known: Known | None, fill: Fill) -> None:
         size = fill.side.sign * fill.quantity
         done = self._account.apply(fill.symbol, size, fill.price, fill.commission)
         if known is None:
             return  # another client's order: the position is the account's all the same
         order = known.order
         info = self._account.commission(fill.symbol)
+        closed, opened = self.trades.exact(order, done.closed, done.opened)
         order.execute(
             _stamp(order.data, fill),
             done.size,
             done.price,
-            done.closed,
+            closed,
             done.closed_value,
             done.closed_commission,
-            done.opened,
+            opened,
             done.opened_value,
             done.opened_commission,
             info.margin,
@@ -117,8 +121,7 @@ class Orders:
             done.position_size,
             done.position_price,
         )
-        if is_last:
-            order.completed()  # whatever rounding leaves of a sum of fractions
+        _settle_rest(order)
         order.addcomminfo(info)
         self._notify(order)
 
@@ -138,6 +141,13 @@ class Orders:
         if known is not None and known.order.alive():
             known.order.addinfo(reason=reason)
             self._notify(known.order)
+
+
+def _settle_rest(order: bt.Order) -> None:
+    """What is left of the order, without what rounding leaves of a sum of fractions."""
+    order.executed.remsize = order.data.contract.snap_quantity(order.executed.remsize)
+    if not order.executed.remsize:
+        order.completed()
 
 
 def _stamp(feed: LiveTraderData, fill: Fill) -> float:

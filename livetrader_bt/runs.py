@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
+
+from livetrader_core.errors import ConfigError
 
 if TYPE_CHECKING:
     from livetrader_bt.store import LiveTraderStore
 
 _NAME = "_livetrader_run"
+#: Parameters that decide whether the processes of an optimization get the bars from the first.
+_SHARING = ("maxcpus", "optdatas", "preload", "runonce", "exactbars")
 
 
 class Run:
@@ -19,6 +24,8 @@ class Run:
 
     def run(self, **kwargs: Any) -> Any:
         """``Cerebro.run``; where it raises, backtrader stops nothing, so this does."""
+        if self.cerebro._dooptimize:
+            self._check_optimization(kwargs)
         for store in self.stores:
             store.begin_run()
         try:
@@ -27,6 +34,19 @@ class Run:
             for store in self.stores:
                 store.abort_run()
             raise
+
+    def _check_optimization(self, kwargs: Mapping[str, Any]) -> None:
+        cerebro = self.cerebro
+        if any(data.islive() for data in cerebro.datas):
+            raise ConfigError(
+                "optstrategy() runs a strategy many times over one history: use mode='backtest', "
+                "or feeds with historical=True"
+            )
+        wanted = {name: kwargs.get(name, getattr(cerebro.p, name)) for name in _SHARING}
+        shared = wanted["optdatas"] and wanted["preload"] and wanted["runonce"]
+        if wanted["maxcpus"] != 1 and (cerebro._doreplay or wanted["exactbars"] or not shared):
+            for store in self.stores:
+                store.check_copies()
 
     def runstop(self) -> None:
         """``Cerebro.runstop``, and an end to every wait."""

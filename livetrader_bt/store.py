@@ -112,6 +112,15 @@ class LiveTraderStore:
         )
         self.rates, self._contracts = state["rates"], state["_contracts"]
 
+    def check_copies(self) -> None:
+        """Raise ConfigError if a copy in another process could not load anything."""
+        if self._service is not None:
+            raise ConfigError(
+                "other processes have no way to the services of this store: optimize with "
+                "cerebro.run(maxcpus=1), over a thousand bars or more that are neither resampled "
+                "nor replayed, or give the store an endpoint"
+            )
+
     # ---- what users call
 
     def getdata(self, dataname: str, **params: Any) -> LiveTraderData:
@@ -172,7 +181,7 @@ class LiveTraderStore:
                 self._check_begun(symbols, start)
                 if start is not None:
                     self.begin_replay(start, last)
-            self.seed_rates(first if mode == "backtest" else None)
+            self.seed_rates((first or 0) if mode == "backtest" else None)
             datas = [
                 self._add_feed(cerebro, symbol, frame, mode, first, last, feed_params)
                 for symbol, frame in zip(symbols, frames, strict=True)
@@ -248,10 +257,7 @@ class LiveTraderStore:
         if self._io is not None:
             return
         if self._service is _ELSEWHERE:
-            raise ConfigError(
-                "this store is a copy in another process, and its services are in the first: "
-                "optimize with cerebro.run(maxcpus=1), or give the store an endpoint"
-            )
+            self.check_copies()
         self.hub.clear()
         self._io = IoThread("livetrader-store")
         self._in_order = asyncio.Lock()
@@ -441,8 +447,11 @@ class LiveTraderStore:
             last = self.call(session.get_kline_histories(symbol, None, 1, at, timeframe))
             if len(last):
                 return float(last.close[-1])
-        later = self.call(session.get_kline_histories(symbol, at, None, None, "1d"))
-        return float(later.open[0]) if len(later) else None
+        for timeframe in ("1d", "1m"):
+            later = self.history(symbol, timeframe, at, None)
+            if len(later):
+                return float(later.open[0])
+        return None
 
     def begin_rates(self, feeds: Sequence[LiveTraderData]) -> None:
         """Seed what is not known of the rates; every symbol that one follows must have a feed.
