@@ -11,6 +11,12 @@ import time
 from collections import deque
 from dataclasses import dataclass, field
 
+from livetrader_core.errors import InvalidRequest, TooBusy
+
+#: How many may follow at once, and how long their names may be: both come from outside.
+MAX_FOLLOWERS = 256
+MAX_NAME = 64
+
 
 @dataclass
 class _Follower:
@@ -40,7 +46,14 @@ class Pacer:
         self._changed = asyncio.Event()
 
     def join(self, name: str, window: int = 0) -> None:
-        """``name`` follows from now on; it may lag behind by ``window`` moments."""
+        """``name`` follows from now on; it may lag behind by ``window`` moments.
+
+        Raises InvalidRequest, TooBusy.
+        """
+        if len(name) > MAX_NAME:
+            raise InvalidRequest(f"a follower's name has at most {MAX_NAME} characters")
+        if name not in self._followers and len(self._followers) >= MAX_FOLLOWERS:
+            raise TooBusy(f"{MAX_FOLLOWERS} follow this replay already; end some of them")
         self._followers[name] = _Follower(window)
         self._changed.set()
 

@@ -3,7 +3,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from livetrader_core.pacing import Pacer
+import pytest
+
+from livetrader_core.errors import InvalidRequest, TooBusy
+from livetrader_core.pacing import MAX_FOLLOWERS, Pacer
 
 
 def during(work: Callable[[Pacer], Awaitable[None]], **settings: float) -> None:
@@ -80,3 +83,31 @@ def test_a_cancel_is_not_swallowed_by_a_follower_that_leaves_meanwhile() -> None
         assert waiting.cancelled()
 
     during(work, required=1)
+
+
+def test_followers_are_bounded() -> None:
+    async def work(pacer: Pacer) -> None:
+        for number in range(MAX_FOLLOWERS):
+            pacer.join(str(number))
+        pacer.join("0")  # who is in may say so again
+        with pytest.raises(TooBusy, match="follow this replay already"):
+            pacer.join("one more")
+        with pytest.raises(InvalidRequest, match="at most 64 characters"):
+            pacer.join("n" * 65)
+
+    during(work)
+
+
+def test_a_cleared_pacer_forgets_its_followers_and_serves_another_loop() -> None:
+    pacer = Pacer()
+
+    async def once() -> None:
+        pacer.join("a")
+        waiting = await is_held(pacer, 5)
+        pacer.ack("a", 5)
+        await waiting
+        pacer.clear()
+        assert pacer.followers == ()
+
+    asyncio.run(once())
+    asyncio.run(once())

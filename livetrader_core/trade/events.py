@@ -38,6 +38,7 @@ class EventStream:
             reader.end()
         self._readers = []
         self._progress.set()
+        self._progress = asyncio.Event()  # the next run may have another event loop
 
     def leave(self, reader: EventReader) -> None:
         """``reader`` reads no more."""

@@ -166,3 +166,16 @@ def test_a_feed_is_over_when_it_ended_and_all_is_taken() -> None:
     assert not hub.is_over(a)
     taken(hub, a)
     assert hub.is_over(a)
+
+
+def test_klines_that_history_has_are_forgotten() -> None:
+    hub, source = Hub(align_timeout=60.0), Source("one")
+    a = channel(hub, "US.A", FREE, source)
+    for minute in range(4):
+        hub.push(source, kline("US.A", minute))
+    hub.drop_before(a, end(1))
+    assert [taken(hub, a), taken(hub, a), taken(hub, a)] == [
+        kline("US.A", 2),
+        kline("US.A", 3),
+        None,
+    ]

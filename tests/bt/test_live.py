@@ -62,7 +62,7 @@ def run(store: LiveTraderStore, symbols: list[str], action: Any = None, **setup:
     cerebro = bt.Cerebro(stdstats=False)
     try:
         window = {"fromdate": START - HOURS, "live_from": START, "todate": START + HOURS}
-        store.setup(cerebro, symbols, "paper", **{**window, **setup})
+        store.setup(cerebro, symbols, setup.pop("mode", "paper"), **{**window, **setup})
         cerebro.addstrategy(Recording, action=action)
         (ran,) = cerebro.run()
         return ran

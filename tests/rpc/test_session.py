@@ -433,6 +433,30 @@ def test_a_server_that_was_started_anew_goes_on_where_the_old_one_ended(
     run(main)
 
 
+def test_a_server_that_begins_anew_with_its_recording_gives_nothing_twice() -> None:
+    async def main() -> None:
+        with ipc_endpoint() as endpoint:
+            market = TickingMarket()
+            async with served(MarketService(market), endpoint=endpoint, heartbeat=BEAT):
+                session = RemoteSession(endpoint, timeout=1.0)
+                events: list[Any] = []
+                await session.open(events.append, None)
+                await session.subscribe("US.A")
+                await market.close_one(10)
+                await until(lambda: numbers(events) == list(range(20, 30)))
+                first = session.info.start_id
+            market = TickingMarket()
+            async with served(MarketService(market), endpoint=endpoint, heartbeat=BEAT):
+                await until(lambda: session.info.start_id != first)
+                await until(lambda: states(events)[-1] is FeedState.CONNECTED)
+                await market.close_one(15)
+                await until(lambda: numbers(events)[-1] == 34)
+                await session.close()
+            assert numbers(events) == list(range(20, 35))
+
+    run(main)
+
+
 # ---- trade events
 
 
