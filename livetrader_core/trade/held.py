@@ -112,7 +112,10 @@ class HeldOrders:
         tasks = list(self._canceling.values())
         if self._worker is not None:
             tasks.append(self._worker)
-            self._flush_trails(all_of_them=True)
+            try:
+                self._flush_trails(all_of_them=True)
+            except StorageError as error:
+                log.error("trailing stops keep their place of a second ago: %s", error)
         self._worker = None
         for task in tasks:
             task.cancel()
@@ -255,10 +258,11 @@ class HeldOrders:
     def _on_quote(self, quote: Tick | Kline, contract: Contract, live_since: int) -> None:
         for name in self._waiting.get(quote.symbol, ()):
             order = self._book.get(name)
-            if order is None or not order.held or self._review(order):
+            if order is None or not order.held:
                 continue
             try:
-                self._try(order, quote, contract, live_since)
+                if not self._review(order):
+                    self._try(order, quote, contract, live_since)
             except Exception:  # one order must not keep the price from the others
                 log.exception("held order %s could not be tried on %r", name, quote)
 

@@ -92,13 +92,13 @@ class TradeService:
         self._own_journal = not isinstance(journal, Journal)
         self.journal = journal if isinstance(journal, Journal) else Journal(journal or ":memory:")
         self._route()  # two adapters for one market are an error at once
-        self._listeners: list[Listener] = []
         self._sending: dict[str, asyncio.Task[Order]] = {}
         self._unwritten: deque[_Unwritten] = deque()
         self._tasks: list[asyncio.Task[None]] = []
         self._writing: asyncio.Task[None] | None = None
         self._connected = False
         self._held = HeldOrders(self._desk(), market, min(ask_every, 0.25), min(ask_every, 1.0))
+        self._listeners: list[Listener] = [self._held.on_event]
 
     def _desk(self) -> Desk:
         return Desk(
@@ -495,7 +495,6 @@ class TradeService:
         log.info("the journal %s is written again", self.journal.path)
 
     def _publish(self, event: TradeEvent) -> None:
-        self._held.on_event(event)
         for listener in list(self._listeners):
             try:
                 listener(event)

@@ -106,6 +106,21 @@ class Rig:
         assert self.venue.arrived == list(client_order_ids)
         await until(lambda: not self.trade._sending)
 
+    async def looked(self) -> None:
+        """Wait until the server has looked at every order once more."""
+        rounds = 0
+        held = self.trade._held
+        review = held._review_all
+
+        def counted() -> None:
+            nonlocal rounds
+            review()
+            rounds += 1
+
+        held._review_all = counted  # type: ignore[method-assign]
+        await until(lambda: rounds >= 2)
+        held._review_all = review  # type: ignore[method-assign]
+
     def later(self, minutes: float) -> None:
         """Time passes."""
         self.market.time += int(minutes * 60_000)

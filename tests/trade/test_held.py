@@ -485,7 +485,7 @@ def test_day_order_ends_with_its_trading_day(
         assert taken.held is (kind is T.STOP)
         assert [o.time_in_force for o in rig.venue.sent] == [TIF.GTC] * (kind is T.LIMIT)
         rig.market.time = end - 1
-        await until_looked(rig)
+        await rig.looked()
         assert rig.status() is S.ACCEPTED
         rig.market.time = end
         await rig.ends(S.EXPIRED, "s-1")
@@ -493,21 +493,6 @@ def test_day_order_ends_with_its_trading_day(
         assert rig.venue.canceled == ["s-1"] * (kind is T.LIMIT)
 
     run(work, sessions=sessions)
-
-
-async def until_looked(rig: Rig) -> None:
-    """The worker has looked at every order once more."""
-    rounds = 0
-    review = rig.trade._held._review_all
-
-    def counted() -> None:
-        nonlocal rounds
-        review()
-        rounds += 1
-
-    rig.trade._held._review_all = counted  # type: ignore[method-assign]
-    await until(lambda: rounds >= 2)
-    rig.trade._held._review_all = review  # type: ignore[method-assign]
 
 
 def test_gtd_order_ends_at_its_moment_in_the_venues_time() -> None:
@@ -585,7 +570,7 @@ def test_close_order_is_sent_in_the_last_minute() -> None:
         close = DAYTIME.close_of(date(2025, 1, 6))
         assert (await rig.trade.create_order(held(T.CLOSE))).held
         rig.market.time = close - 60_001
-        await until_looked(rig)
+        await rig.looked()
         assert rig.venue.arrived == []
         rig.market.time = close - 60_000
         await rig.sent("s-1")
