@@ -13,7 +13,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import delivery, loading, universe, wire
+from benchmarks import delivery, loading, orders, universe, wire
 from benchmarks.harness import Goal, Row
 
 ROWS: dict[str, Callable[[bool], list[Row]]] = {
@@ -24,6 +24,8 @@ ROWS: dict[str, Callable[[bool], list[Row]]] = {
     "one-feed": delivery.one_feed,
     "many-feeds": delivery.many_feeds,
     "backlog": delivery.backlog,
+    "order-latency": orders.latency,
+    "order-rate": orders.throughput,
     "universe": universe.universe,
 }
 REPORT = Path(__file__).resolve().parents[1] / "docs" / "benchmarks.md"

@@ -284,6 +284,12 @@ def universe_follower(endpoint: str, size: str) -> None:
     follow(endpoint, size)
 
 
+def orders_server(endpoint: str, journal: str, venue: str) -> None:
+    from benchmarks.orders import serve
+
+    serve(endpoint, journal, venue)
+
+
 ROLES = {
     name.replace("_", "-"): role
     for name, role in globals().items()

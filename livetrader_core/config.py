@@ -421,7 +421,7 @@ def build_services(config: Config) -> tuple[MarketService, TradeService | None]:
         return market, None
     make_folder(config, "journal.path", config.journal.path)
     with _naming(config.where("trades")):
-        return market, TradeService(trades, config.journal.path)
+        return market, TradeService(trades, config.journal.path, market=market)
 
 
 def make_folder(config: Config, key: str, file: Path) -> None:

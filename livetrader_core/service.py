@@ -113,6 +113,11 @@ class MarketService:
             if market.clocked:
                 self._spawn(self._run_clock(market))
 
+    @property
+    def connected(self) -> bool:
+        """Whether every market is connected."""
+        return self._connected
+
     def stop(self) -> asyncio.Task[None]:
         """Stop all streams and disconnect; may be awaited, and called more than once."""
         for task in [*self._tasks, *self._watches.values(), *self._tick_watches.values()]:

@@ -171,6 +171,15 @@ class Journal:
         """Orders that are not final, in the order of their arrival."""
         return _orders(self._rows("SELECT body FROM orders WHERE NOT final ORDER BY number"))
 
+    def linked_orders(self) -> list[Order]:
+        """Orders that name a parent or an OCO group, in the order of their arrival."""
+        return _orders(
+            self._rows(
+                "SELECT body FROM orders WHERE json_extract(body, '$.parent')!='' "
+                "OR json_extract(body, '$.oco')!='' ORDER BY number"
+            )
+        )
+
     def fills(self, since: int = 0) -> list[Fill]:
         """Fills at or after ``since`` (UTC ms), oldest first."""
         rows = self._rows("SELECT body FROM fills WHERE datetime>=? ORDER BY datetime, seq", since)

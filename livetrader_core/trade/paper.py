@@ -26,7 +26,7 @@ from livetrader_core.models import (
 )
 from livetrader_core.service import MarketService
 from livetrader_core.trade.account import Account
-from livetrader_core.trade.base import TradeBase, VenueEvent
+from livetrader_core.trade.base import Abilities, TradeBase, VenueEvent
 from livetrader_core.trade.events import EventReader, EventStream
 from livetrader_core.trade.matching import SUPPORTED, Slippage, fillable, match
 from livetrader_core.trade.request import check_number, check_order
@@ -69,6 +69,7 @@ class PaperTrade(TradeBase):
     """
 
     paper = True
+    abilities = Abilities(frozenset(SUPPORTED), frozenset(_TIMES_IN_FORCE), modify=True)
 
     def __init__(
         self,

@@ -26,14 +26,15 @@ def combine(
 ) -> Order:
     """The order after ``reported``; ``fills_sum`` is the sum of its fills with ``fill``.
 
-    ``known`` is None for an order that somebody else placed.
+    ``known`` is None for an order that somebody else placed. What the client wished stays as it
+    wished it, also where the venue got something simpler.
     """
     if known is None:
         return reported
     filled = max(known.filled, reported.filled, fills_sum)
-    status = _status(known, reported, filled)
-    stale = _STEP[reported.status] < _STEP[known.status]
-    base = known if stale or known.status.is_final else reported
+    stale = _stale(known, reported)
+    status = _status(known, reported, filled, stale)
+    base = known if stale or known.status.is_final else _as_wished(known, reported)
     return base.but(
         client_order_id=known.client_order_id,
         order_id=reported.order_id or known.order_id,
@@ -45,12 +46,40 @@ def combine(
     )
 
 
-def _status(known: Order, reported: Order, filled: float) -> OrderStatus:
+def _stale(known: Order, reported: Order) -> bool:
+    # A held order has not left yet, although it was accepted: being sent is its next step. One
+    # that certainly did not reach the venue is held again.
+    if known.held and not reported.held:
+        return False
+    if reported.held and known.status is OrderStatus.SUBMITTED:
+        return False
+    return _STEP[reported.status] < _STEP[known.status]
+
+
+def _as_wished(known: Order, reported: Order) -> Order:
+    wished = reported.but(
+        type=known.type,
+        time_in_force=known.time_in_force,
+        expires_at=reported.expires_at or known.expires_at,
+        parent=known.parent,
+        oco=known.oco,
+    )
+    if reported.type is known.type:
+        return wished
+    return wished.but(
+        price=reported.price or known.price,
+        stop_price=known.stop_price,
+        trail_amount=known.trail_amount,
+        trail_percent=known.trail_percent,
+    )
+
+
+def _status(known: Order, reported: Order, filled: float, stale: bool) -> OrderStatus:
     if filled >= known.quantity and filled >= reported.quantity:
         return OrderStatus.FILLED
     if known.status.is_final:
         return known.status
-    status = max(known.status, reported.status, key=_STEP.__getitem__)
+    status = known.status if stale else reported.status
     if filled and _STEP[status] < _STEP[OrderStatus.PARTIALLY_FILLED]:
         return OrderStatus.PARTIALLY_FILLED
     return status

@@ -35,7 +35,10 @@ from livetrader_core.models import (
     TradeEvent,
     market_of,
 )
+from livetrader_core.service import MarketService
+from livetrader_core.trade import plan
 from livetrader_core.trade.base import TradeBase, VenueEvent
+from livetrader_core.trade.held import Desk, HeldOrders
 from livetrader_core.trade.journal import Journal
 from livetrader_core.trade.progress import combine
 from livetrader_core.trade.request import check_id, check_number, check_order
@@ -46,6 +49,9 @@ Listener = Callable[[TradeEvent], None]
 
 #: How far a venue's clock may be behind ours when it is asked for an order's fills.
 _CLOCK_SKEW_MS = 3_600_000
+
+#: Errors that say that the venue could not be reached, so that it did not see the order.
+_NOT_REACHED = (NotConnected, TooBusy)
 
 #: Errors that say for certain that the order did not reach the venue.
 _NOT_SENT = (OrderRejected, InvalidRequest, NotConnected, TooBusy)
@@ -66,6 +72,8 @@ class TradeService:
     ``journal`` is a Journal, or the path of one; without it the journal is in memory and does not
     outlive the service. Every ``ask_every`` seconds the venues are asked about orders whose fate
     is unknown; that a venue never saw one counts from ``settle_after`` seconds after it was sent.
+    ``market`` gives prices and sessions for what a venue cannot do and the server therefore holds
+    (:class:`~livetrader_core.trade.held.HeldOrders`); without it such orders are refused.
 
     The trading methods are those of :class:`~livetrader_core.session.Session`.
     """
@@ -76,6 +84,7 @@ class TradeService:
         journal: Journal | str | Path | None = None,
         ask_every: float = 5.0,
         settle_after: float = 3.0,
+        market: MarketService | None = None,
     ) -> None:
         self.adapters = [trade] if isinstance(trade, TradeBase) else list(trade)
         self.ask_every = ask_every
@@ -83,12 +92,24 @@ class TradeService:
         self._own_journal = not isinstance(journal, Journal)
         self.journal = journal if isinstance(journal, Journal) else Journal(journal or ":memory:")
         self._route()  # two adapters for one market are an error at once
-        self._listeners: list[Listener] = []
         self._sending: dict[str, asyncio.Task[Order]] = {}
         self._unwritten: deque[_Unwritten] = deque()
         self._tasks: list[asyncio.Task[None]] = []
         self._writing: asyncio.Task[None] | None = None
         self._connected = False
+        self._held = HeldOrders(self._desk(), market, min(ask_every, 0.25), min(ask_every, 1.0))
+        self._listeners: list[Listener] = [self._held.on_event]
+
+    def _desk(self) -> Desk:
+        return Desk(
+            find=self._find,
+            open_orders=self._open_orders,
+            linked_orders=lambda: self._overlay(self.journal.linked_orders()),
+            adapter=self._adapter,
+            change=self._change,
+            release=self._release,
+            cancel=self.cancel_order,
+        )
 
     def _route(self) -> dict[str, TradeBase]:
         # Made anew each time: some adapters learn what they serve only later.
@@ -122,6 +143,7 @@ class TradeService:
             for adapter in self.adapters:
                 self._tasks.append(self._task(self._follow(adapter, adapter.watch_events())))
             await self._settle(self._open_orders())
+            self._held.start()
         except BaseException:
             await self.stop()
             raise
@@ -144,6 +166,7 @@ class TradeService:
         return asyncio.get_running_loop().create_task(self._stop(tasks))
 
     async def _stop(self, tasks: Sequence[asyncio.Task[None] | asyncio.Task[Order]]) -> None:
+        await self._held.stop()
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -187,14 +210,18 @@ class TradeService:
             _warn_if_other(known, order)
             return known
         adapter = self._adapter(order.symbol)
+        order = order.but(held=False)
+        if plan.needs_server(order, adapter.abilities):
+            order = await self._held.prepare(adapter, order)
+            if (known := await self._known(order.client_order_id)) is not None:
+                return known
+            order = self._held.admit(adapter, order)
         if not self._connected:
             raise NotConnected("the trade service is not connected; call connect() first")
         submitted = self._submit(adapter, order)
-        # A task of its own: whoever gives up waiting does not leave an order half sent.
-        sending = asyncio.get_running_loop().create_task(self._send(adapter, submitted))
-        self._sending[order.client_order_id] = sending
-        sending.add_done_callback(lambda _: self._sending.pop(order.client_order_id, None))
-        sending.add_done_callback(_retrieve)
+        if submitted.held:
+            return submitted
+        sending = self._begin_sending(adapter, submitted)
         try:
             return await asyncio.shield(sending)
         except asyncio.CancelledError:
@@ -211,37 +238,67 @@ class TradeService:
         return self._find(client_order_id)
 
     def _submit(self, adapter: TradeBase, order: Order) -> Order:
-        waiting = self._write_unwritten()
-        if waiting is not None:
-            raise StorageError(
-                f"{waiting}; {len(self._unwritten)} changes wait to be written; "
-                f"order {order.client_order_id} was not sent"
-            ) from waiting
         now = adapter.now(order.symbol)
         submitted = order.but(
             quantity=float(order.quantity),
             price=float(order.price),
             stop_price=float(order.stop_price),
             order_id="",
-            status=OrderStatus.SUBMITTED,
+            status=OrderStatus.ACCEPTED if order.held else OrderStatus.SUBMITTED,
             filled=0.0,
             average_price=0.0,
             reason="",
             created_at=now,
             updated_at=now,
         )
+        self._write_first(submitted)
+        return submitted
+
+    def _write_first(self, order: Order) -> None:
+        """Journal and publish ``order`` before it leaves. Raises StorageError: it must not."""
+        if waiting := self._write_unwritten():
+            raise StorageError(
+                f"{waiting}; {len(self._unwritten)} changes wait to be written; "
+                f"order {order.client_order_id} was not sent"
+            ) from waiting
         try:
-            event = self.journal.append(now, submitted)
+            event = self.journal.append(order.updated_at, order)
         except StorageError as error:
             raise StorageError(f"{error}; order {order.client_order_id} was not sent") from error
         self._publish(event)
-        return submitted
 
-    async def _send(self, adapter: TradeBase, order: Order) -> Order:
+    def _begin_sending(
+        self, adapter: TradeBase, order: Order, held_before: bool = False
+    ) -> asyncio.Task[Order]:
+        # A task of its own: whoever gives up waiting does not leave an order half sent.
+        work = self._send(adapter, order, held_before)
+        sending = asyncio.get_running_loop().create_task(work)
+        self._sending[order.client_order_id] = sending
+        sending.add_done_callback(lambda _: self._sending.pop(order.client_order_id, None))
+        sending.add_done_callback(_retrieve)
+        return sending
+
+    def _release(self, order: Order) -> None:
+        """Send a held order, unless it ended meanwhile. Raises StorageError: it did not leave."""
+        known = self._find(order.client_order_id)
+        if known is None or known.status.is_final or not known.held:
+            return
+        adapter = self._adapter(order.symbol)
+        now = adapter.now(order.symbol)
+        leaving = order.but(held=False, status=OrderStatus.SUBMITTED, reason="", updated_at=now)
+        self._write_first(leaving)
+        self._begin_sending(adapter, leaving, held_before=True)
+
+    async def _send(self, adapter: TradeBase, order: Order, held_before: bool) -> Order:
         client_order_id = order.client_order_id
         try:
-            taken = await adapter.create_order(order)
+            taken = await adapter.create_order(plan.as_sent(order, adapter.abilities))
         except _NOT_SENT as error:
+            if held_before and isinstance(error, _NOT_REACHED):
+                log.warning("order %s is held on: %s", client_order_id, error)
+                held = order.but(status=OrderStatus.ACCEPTED, held=True, reason=str(error))
+                self._change(adapter, held)
+                return held
             self._end_unsent(adapter, order, str(error))
             raise
         except Exception as error:
@@ -263,7 +320,10 @@ class TradeService:
     async def cancel_order(self, client_order_id: str) -> None:
         """Ask to cancel; the outcome comes as an event. Raises OrderRejected, InvalidRequest."""
         order = await self._existing(client_order_id)
-        await self._adapter(order.symbol).cancel_order(client_order_id)
+        if order.held:
+            self._held.cancel(order)
+        else:
+            await self._adapter(order.symbol).cancel_order(client_order_id)
 
     async def modify_order(
         self,
@@ -277,6 +337,8 @@ class TradeService:
             if value is not None:
                 check_number(f"order {client_order_id}: {name}", value)
         order = await self._existing(client_order_id)
+        if order.held:
+            return self._held.modify(order, quantity, price, stop_price)
         adapter = self._adapter(order.symbol)
         changed = await adapter.modify_order(client_order_id, quantity, price, stop_price)
         self._change(adapter, changed)
@@ -379,11 +441,12 @@ class TradeService:
         if fill is not None and self._has_fill(fill):
             fill = None
         filled = self._filled(reported.client_order_id) + fill.quantity if fill else 0.0
+        if clock is None:
+            clock = adapter.now(reported.symbol)
+        reported = plan.with_own_end(known, reported, adapter, clock)
         order = combine(known, reported, fill, round(filled, 10))
         if fill is None and known is not None and _same(order, known):
             return
-        if clock is None:
-            clock = adapter.now(order.symbol)
         self._record(_Unwritten(clock, order.but(updated_at=clock), fill))
 
     def _has_fill(self, fill: Fill) -> bool:
@@ -454,7 +517,7 @@ class TradeService:
     async def _settle(self, orders: Sequence[Order]) -> None:
         """Ask the venues what became of ``orders``; who cannot be asked now is asked again."""
         for order in orders:
-            if order.client_order_id in self._sending:
+            if order.held or order.client_order_id in self._sending:
                 continue
             adapter = self._route().get(market_of(order.symbol))
             if adapter is None:

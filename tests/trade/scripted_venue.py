@@ -57,17 +57,24 @@ class ScriptedVenue(TradeBase):
         status = OrderStatus.FILLED if done else OrderStatus.PARTIALLY_FILLED
         after = before.but(filled=filled, average_price=100.0, status=status)
         made = Fill(
-            trade_id, client_order_id, before.symbol, before.side, quantity, 100.0, 0.0, NOW
+            trade_id,
+            client_order_id,
+            before.symbol,
+            before.side,
+            quantity,
+            100.0,
+            0.0,
+            self.now(before.symbol),
         )
         self.orders[client_order_id] = after
         self.fills.append(made)
         if tell:
-            self.events.put(VenueEvent(NOW, after, made))
+            self.events.put(VenueEvent(self.now(before.symbol), after, made))
         return made
 
     def tell(self, order: Order, fill: Fill | None = None) -> None:
         """Give the readers of events any report."""
-        self.events.put(VenueEvent(NOW, order, fill))
+        self.events.put(VenueEvent(self.now(order.symbol), order, fill))
 
     async def told(self) -> None:
         """Everything that was told has been taken."""
