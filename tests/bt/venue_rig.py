@@ -12,10 +12,18 @@ from livetrader_bt import LiveTraderStore
 from livetrader_bt.times import to_ms
 from livetrader_core.market import MarketService, ReplayMarket
 from livetrader_core.market.generated import GeneratedSource
-from livetrader_core.models import Balance, Fill, Order, OrderStatus, Position
+from livetrader_core.models import (
+    Balance,
+    Fill,
+    Order,
+    OrderStatus,
+    OrderType,
+    Position,
+    TimeInForce,
+)
 from livetrader_core.timeframe import MINUTE_MS
 from livetrader_core.trade import TradeService
-from livetrader_core.trade.base import VenueEvent
+from livetrader_core.trade.base import Abilities, VenueEvent
 from tests.trade.scripted_venue import ScriptedVenue
 
 #: A Tuesday, 08:00 UTC.
@@ -27,7 +35,9 @@ Script = dict[int, Callable[["Scripted"], Any]]
 
 
 class Venue(ScriptedVenue):
-    """A forex venue with an account; every price is the test's."""
+    """A forex venue that does everything by itself; every price is the test's."""
+
+    abilities = Abilities(frozenset(OrderType), frozenset(TimeInForce), linked=True, modify=True)
 
     def __init__(self) -> None:
         super().__init__("FOREX")
