@@ -9,18 +9,16 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import backtrader as bt
 
 from livetrader_bt.account import Account
-from livetrader_bt.adoption import adopted_order, feed_for, open_trades
-from livetrader_bt.desk import Desk
+from livetrader_bt.books import Books
 from livetrader_bt.groups import Groups
-from livetrader_bt.hub import NEVER, Source
-from livetrader_bt.orders import Orders
+from livetrader_bt.hub import NEVER
 from livetrader_bt.placing import Wish, buying, order_for, selling
+from livetrader_bt.requests import Requests
 from livetrader_bt.rules import (
     fault_in_change,
     feed_of,
@@ -32,9 +30,9 @@ from livetrader_bt.rules import (
     symbols_of,
 )
 from livetrader_bt.terms import change_terms, wire_order, wire_prices
-from livetrader_core.errors import ConfigError, LiveTraderError
+from livetrader_core.errors import ConfigError
 from livetrader_core.ids import OrderIds
-from livetrader_core.models import Contract, Order, Position, TradeEvent
+from livetrader_core.models import Order
 
 if TYPE_CHECKING:
     from livetrader_bt.backtest import LiveTraderBackBroker
@@ -99,17 +97,13 @@ class LiveTraderBroker(bt.BrokerBase):
         return shared_store(self.p.endpoint)
 
     def _reset(self) -> None:
-        self.account = Account(self._store.rates)
+        self._books = Books(self._store, self)
         self.orders: list[bt.Order] = []
         self.startingcash = 0.0
         self.follows_bars = False
-        self._known = Orders(self.account, self.notify)
         self._groups = Groups()
-        self._desk: Desk | None = None
-        self._adopted: list[bt.Order] = []
+        self._requests: Requests | None = None
         self._notifications: deque[bt.Order] = deque()
-        #: Events of symbols whose contract is being asked for; None: there is none.
-        self._strangers: dict[str, list[TradeEvent] | None] = {}
         self._seen: list[tuple[int, int]] = []
         self._bar_round = False
         #: Whether history is over, so that what the venues tell is taken.
@@ -128,55 +122,15 @@ class LiveTraderBroker(bt.BrokerBase):
         feeds = livetrader_feeds(self.cerebro)
         store.begin_rates(feeds)
         self.follows_bars = store.fills_on_bars()
-        self._desk = Desk(
+        self._requests = Requests(
             store, self.follows_bars, self._push_rejected, self._push_doubt, self._push_refused
         )
-        for feed in feeds:
-            self.account.register(feed.contract)
-        store.hub.on_trade(self._on_event)
-        self._take_accounts(feeds)
+        store.hub.on_trade(self._books.take)
+        self._books.open(feeds, self._ids if self.p.adopt else None)
+        self.orders.extend(self._books.adopted)
         if self.p.backfill_orders == "simulate":
             self._simulation = self._make_simulation()
         self.startingcash = self.account.total_cash()
-
-    def _take_accounts(self, feeds: list[LiveTraderData]) -> None:
-        cash: dict[str, float] = {}
-        for source, snapshot in self._store.snapshots():
-            source.booked_seq = snapshot.seq
-            for balance in snapshot.balances:
-                cash[balance.currency] = cash.get(balance.currency, 0.0) + balance.cash
-            for position in snapshot.positions:
-                self._hold(position)
-            if self.p.adopt:
-                self._adopt(snapshot.open_orders, feeds)
-        self.account.set_cash(cash)
-
-    def _hold(self, position: Position) -> None:
-        try:
-            self.account.register(self._store.contract(position.symbol))
-        except LiveTraderError as error:
-            self._store.warn(
-                f"{position.quantity:g} {position.symbol} are held, but not in the value: {error}"
-            )
-            self._strangers[position.symbol] = None
-        else:
-            self.account.set_position(position.symbol, position.quantity, position.average_price)
-
-    def _adopt(self, open_orders: Sequence[Order], feeds: list[LiveTraderData]) -> None:
-        for wire in open_orders:
-            if not self._ids.is_earlier(wire.client_order_id):
-                continue
-            feed = feed_for(wire, feeds)
-            if feed is None:
-                self._store.warn(
-                    f"order {wire.client_order_id} of an earlier run works at the venue; it is "
-                    f"left alone, for there is no feed of {wire.symbol} here"
-                )
-                continue
-            order = adopted_order(wire, feed, self)
-            self._known.add(order, wire)
-            self.orders.append(order)
-            self._adopted.append(order)
 
     def _make_simulation(self) -> LiveTraderBackBroker:
         from livetrader_bt.backtest import LiveTraderBackBroker
@@ -193,29 +147,29 @@ class LiveTraderBroker(bt.BrokerBase):
     def stop(self) -> None:
         """The run is over: wait for what was asked of the venues, and say what is not answered."""
         super().stop()
-        desk, self._desk = self._desk, None
-        if desk is not None:
-            self._leave(desk)
+        requests, self._requests = self._requests, None
+        if requests is not None:
+            self._leave(requests)
         self._store.stop()
 
-    def _leave(self, desk: Desk) -> None:
+    def _leave(self, requests: Requests) -> None:
         deadline = time.monotonic() + PATIENCE
         for order in self._groups.clear():
             log.warning("order %s never left: its bracket is not complete", order.ref)
-        working = self._known.alive()
+        working = self._books.orders.alive()
         if self.p.stop_orders == "cancel":
             for known in working:
-                desk.cancel(known.wire)
-        for what in desk.wait(PATIENCE):
+                requests.cancel(known.wire)
+        for what in requests.wait(PATIENCE):
             log.error("the run ended with no answer about %s", what)
         if self.p.stop_orders == "cancel":
             self._wait_for_ends(deadline)
-        for known in self._known.alive():
+        for known in self._books.orders.alive():
             log.info("order %s still works at the venue", known.wire.client_order_id)
 
     def _wait_for_ends(self, deadline: float) -> None:
         self._begun = True
-        while self._known.alive() and time.monotonic() < deadline:
+        while self._books.orders.alive() and time.monotonic() < deadline:
             for item in self._store.hub.take_inbox(NEVER):
                 item.apply()
             time.sleep(0.005)
@@ -241,7 +195,7 @@ class LiveTraderBroker(bt.BrokerBase):
             return self._refused(order, reason)
         order.addinfo(client_order_id=self._ids.next())
         leader = self._groups.join(order, wish.oco)
-        self._known.add(
+        self._books.orders.add(
             order,
             wire_order(
                 order,
@@ -256,10 +210,10 @@ class LiveTraderBroker(bt.BrokerBase):
 
     def _fault_in_links(self, order: bt.Order, oco: bt.Order | None) -> str:
         parent, symbol = order.parent, order.data.symbol
-        if parent is not None and self._known.get(parent) is None:
+        if parent is not None and self._books.orders.get(parent) is None:
             return "its parent was never at a venue"
         for link in (parent, oco):
-            known = None if link is None else self._known.get(link)
+            known = None if link is None else self._books.orders.get(link)
             if known is None or known.order.status == bt.Order.Completed:
                 continue
             if self._store.session(known.wire.symbol) is not self._store.session(symbol):
@@ -281,15 +235,15 @@ class LiveTraderBroker(bt.BrokerBase):
         for order in orders:
             order.submit(self)
             self.notify(order)
-        known = [self._known.get(order) for order in orders]
-        if orders and self._desk is not None:
-            self._desk.send([one.wire for one in known if one is not None])
+        known = [self._books.orders.get(order) for order in orders]
+        if orders and self._requests is not None:
+            self._requests.send([one.wire for one in known if one is not None])
 
     def cancel(self, order: bt.Order) -> bool:
         """Ask the venue to cancel ``order``; whether there was anything to ask for."""
         if self._simulation is not None:
             return bool(self._simulation.cancel(order))
-        known = self._known.get(order)
+        known = self._books.orders.get(order)
         if known is None or not order.alive():
             return False
         if self._groups.is_waiting(order):
@@ -297,9 +251,9 @@ class LiveTraderBroker(bt.BrokerBase):
                 dropped.cancel()
                 self.notify(dropped)
             return True
-        if self._desk is None or not self._is_live(order):
+        if self._requests is None or not self._is_live(order):
             return False
-        self._desk.cancel(known.wire)
+        self._requests.cancel(known.wire)
         return True
 
     def modify(
@@ -317,7 +271,7 @@ class LiveTraderBroker(bt.BrokerBase):
         """
         if self._simulation is not None:
             return bool(self._simulation.modify(order, size, price, plimit))
-        known = self._known.get(order)
+        known = self._books.orders.get(order)
         if known is None or not order.alive():
             return False
         if reason := fault_in_change(order, size, price, plimit):
@@ -333,9 +287,9 @@ class LiveTraderBroker(bt.BrokerBase):
             known.wire = wire_order(order, known.wire.client_order_id, **links)
             self.notify(order)
             return True
-        if self._desk is None or not self._is_live(order):
+        if self._requests is None or not self._is_live(order):
             return False
-        self._desk.modify(known.wire, size, *wire_prices(order.exectype, price, plimit))
+        self._requests.modify(known.wire, size, *wire_prices(order.exectype, price, plimit))
         return True
 
     def _is_live(self, order: bt.Order) -> bool:
@@ -377,9 +331,7 @@ class LiveTraderBroker(bt.BrokerBase):
         if not self._store.hub.all_caught_up():
             return False
         self._begun = True
-        for order in self._adopted:
-            self.notify(order)
-        open_trades(self.cerebro.runningstrats, feeds, self, self._known.trades)
+        self._books.begin(feeds)
         return True
 
     def _has_new_bar(self, feeds: list[LiveTraderData]) -> bool:
@@ -416,58 +368,17 @@ class LiveTraderBroker(bt.BrokerBase):
             return None
         return self._notifications.popleft()
 
-    # ---- what is told (applied in backtrader's thread)
-
-    def _on_event(self, source: Source, event: TradeEvent) -> None:
-        if event.seq <= source.booked_seq:
-            return
-        source.booked_seq = 0  # events come in order: nothing older follows
-        if event.fill is None or self.account.knows(event.fill.symbol):
-            self._known.follow(event)
-        else:
-            self._follow_stranger(event, event.fill.symbol)
-
-    def _follow_stranger(self, event: TradeEvent, symbol: str) -> None:
-        """A fill in a symbol that has no feed here; its contract is asked for, once."""
-        if symbol not in self._strangers:
-            self._strangers[symbol] = [event]
-            self._store.post(lambda: self._meet(symbol))
-            return
-        waiting = self._strangers[symbol]
-        if waiting is not None:
-            waiting.append(event)
-
-    async def _meet(self, symbol: str) -> None:
-        try:
-            contract = await self._store.session(symbol).get_contract(symbol)
-        except LiveTraderError as error:
-            reason = str(error)
-            self._store.hub.push_inbox(0, lambda: self._shun(symbol, reason))
-        else:
-            self._store.hub.push_inbox(0, lambda: self._take_in(contract))
-
-    def _take_in(self, contract: Contract) -> None:
-        try:
-            self.account.register(contract)
-        except ConfigError as error:
-            self._shun(contract.symbol, str(error))
-            return
-        for event in self._strangers.pop(contract.symbol, None) or ():
-            self._known.follow(event)
-
-    def _shun(self, symbol: str, reason: str) -> None:
-        self._strangers[symbol] = None
-        self._store.warn(f"{symbol} is traded in this account, but not in the value: {reason}")
+    # ---- what became of requests (called in the background)
 
     def _push_rejected(self, wire: Order, reason: str) -> None:
-        self._store.hub.push_inbox(wire.as_of, lambda: self._known.reject(wire, reason))
+        self._store.hub.push_inbox(wire.as_of, lambda: self._books.orders.reject(wire, reason))
 
     def _push_doubt(self, wire: Order, reason: str) -> None:
-        note = self._known.note
+        note = self._books.orders.note
         self._store.hub.push_inbox(wire.as_of, lambda: note(wire.client_order_id, reason))
 
     def _push_refused(self, client_order_id: str, reason: str) -> None:
-        self._store.hub.push_inbox(0, lambda: self._known.note(client_order_id, reason))
+        self._store.hub.push_inbox(0, lambda: self._books.orders.note(client_order_id, reason))
 
     # ---- the books
 
@@ -476,6 +387,11 @@ class LiveTraderBroker(bt.BrokerBase):
         no_commission()
 
     addcommissioninfo = setcommission
+
+    @property
+    def account(self) -> Account:
+        """Cash and positions."""
+        return self._books.account
 
     @property
     def positions(self) -> dict[Any, bt.Position]:

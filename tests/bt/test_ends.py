@@ -284,7 +284,7 @@ def test_orders_asked_for_while_the_store_is_closed_are_not_silent(
     def close_and_order(s: Scripted) -> None:
         s.cerebro.runstop()
         rig.store.close()
-        s.broker._desk._post(lambda: asyncio.sleep(0), "order x")
+        s.broker._requests._post(lambda: asyncio.sleep(0), "order x")
 
     with caplog.at_level(logging.ERROR):
         rig.run({5: close_and_order})

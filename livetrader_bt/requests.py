@@ -24,7 +24,7 @@ Report = Callable[[Order, str], None]
 _PAUSE, _LONGEST_PAUSE = 0.1, 2.0
 
 
-class Desk:
+class Requests:
     """Sends, cancels and changes orders, and finds out what became of those nobody answered.
 
     An order is sent when those it is linked to have arrived, and is cancelled or changed when it
