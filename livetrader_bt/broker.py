@@ -7,7 +7,6 @@ the hub's inbox and is applied in :meth:`LiveTraderBroker.next`.
 from __future__ import annotations
 
 import logging
-import time
 from collections import deque
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -15,6 +14,7 @@ import backtrader as bt
 
 from livetrader_bt.account import Account
 from livetrader_bt.books import Books
+from livetrader_bt.ending import STOP_ORDERS, leave
 from livetrader_bt.groups import Groups
 from livetrader_bt.hub import NEVER
 from livetrader_bt.placing import Wish, buying, order_for, selling
@@ -29,6 +29,7 @@ from livetrader_bt.rules import (
     refuse,
     symbols_of,
 )
+from livetrader_bt.simulation import simulate, told_by
 from livetrader_bt.terms import change_terms, wire_order, wire_prices
 from livetrader_core.errors import ConfigError
 from livetrader_core.ids import OrderIds
@@ -42,9 +43,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 BACKFILL_ORDERS = ("refuse", "simulate")
-STOP_ORDERS = ("keep", "cancel")
-#: How many seconds the end of a run waits for answers to what it asked of the venues.
-PATIENCE = 5.0
 
 
 class LiveTraderBroker(bt.BrokerBase):
@@ -129,50 +127,18 @@ class LiveTraderBroker(bt.BrokerBase):
         self._books.open(feeds, self._ids if self.p.adopt else None)
         self.orders.extend(self._books.adopted)
         if self.p.backfill_orders == "simulate":
-            self._simulation = self._make_simulation()
+            self._simulation = simulate(store, self.cerebro, self.account, self.p.check_margin)
         self.startingcash = self.account.total_cash()
-
-    def _make_simulation(self) -> LiveTraderBackBroker:
-        from livetrader_bt.backtest import LiveTraderBackBroker
-
-        make: Any = LiveTraderBackBroker
-        simulation: LiveTraderBackBroker = make(
-            store=self._store,
-            account_cash=dict(self.account.cash),
-            check_margin=self.p.check_margin,
-        )
-        simulation.cerebro = self.cerebro
-        return simulation
 
     def stop(self) -> None:
         """The run is over: wait for what was asked of the venues, and say what is not answered."""
         super().stop()
         requests, self._requests = self._requests, None
         if requests is not None:
-            self._leave(requests)
+            self._begun = True
+            unsent = self._groups.clear()
+            leave(self._store, self._books.orders, requests, unsent, self.p.stop_orders)
         self._store.stop()
-
-    def _leave(self, requests: Requests) -> None:
-        deadline = time.monotonic() + PATIENCE
-        for order in self._groups.clear():
-            log.warning("order %s never left: its bracket is not complete", order.ref)
-        working = self._books.orders.alive()
-        if self.p.stop_orders == "cancel":
-            for known in working:
-                requests.cancel(known.wire)
-        for what in requests.wait(PATIENCE):
-            log.error("the run ended with no answer about %s", what)
-        if self.p.stop_orders == "cancel":
-            self._wait_for_ends(deadline)
-        for known in self._books.orders.alive():
-            log.info("order %s still works at the venue", known.wire.client_order_id)
-
-    def _wait_for_ends(self, deadline: float) -> None:
-        self._begun = True
-        while self._books.orders.alive() and time.monotonic() < deadline:
-            for item in self._store.hub.take_inbox(NEVER):
-                item.apply()
-            time.sleep(0.005)
 
     # ---- orders
 
@@ -349,10 +315,7 @@ class LiveTraderBroker(bt.BrokerBase):
             self._simulation = None
         else:
             simulation.next()
-        while (notification := simulation.get_notification()) is not None:
-            # With nothing pending, no trade of the strategy is made of it.
-            notification.executed.p1 = notification.executed.p2
-            self._notifications.append(notification)
+        self._notifications.extend(told_by(simulation))
 
     def notify(self, order: bt.Order) -> None:
         """Tell the strategy of ``order`` as it is now."""

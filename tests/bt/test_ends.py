@@ -140,7 +140,7 @@ def test_a_cancel_is_asked_again_until_somebody_answers(rig: Any) -> None:
 def test_what_stays_unanswered_at_the_end_is_logged(
     rig: Any, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("livetrader_bt.broker.PATIENCE", 0.2)
+    monkeypatch.setattr("livetrader_bt.ending.PATIENCE", 0.2)
     rig.session.fate, rig.session.silent = "lost", 10_000
     ran = rig.run({5: place})
     assert f"no answer about whether order {id_of(ran.order)} reached the server" in caplog.text
