@@ -7,6 +7,7 @@ base currency.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -87,6 +88,21 @@ class TradeSums:
             self._sums[key] = before + part
             exact.append(part)
         return tuple(exact)
+
+
+class Positions(defaultdict[Any, bt.Position]):
+    """Net positions: feeds of one symbol share one, kept under the first of them."""
+
+    def __init__(self) -> None:
+        super().__init__(bt.Position)
+        self._first: dict[str, Any] = {}
+
+    def __reduce__(self) -> Any:
+        return Positions, ()  # a broker that is copied into another process has not run
+
+    def __getitem__(self, data: Any) -> bt.Position:
+        symbol = getattr(data, "symbol", None)
+        return super().__getitem__(data if symbol is None else self._first.setdefault(symbol, data))
 
 
 class Account:

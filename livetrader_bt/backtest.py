@@ -8,13 +8,13 @@ on that feed's old bar, in the past.
 from __future__ import annotations
 
 import math
-from collections import defaultdict, deque
+from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import backtrader as bt
 
-from livetrader_bt.account import Account, TradeSums, snap
+from livetrader_bt.account import Account, Positions, TradeSums, snap
 from livetrader_bt.feed import LiveTraderData
 from livetrader_bt.placing import Wish, buying, order_for, selling
 from livetrader_bt.rules import (
@@ -47,21 +47,6 @@ class _Change:
     size: float | None
     price: float | None
     plimit: float | None
-
-
-class _Positions(defaultdict[Any, bt.Position]):
-    """Net positions: feeds of one symbol share one, kept under the first of them."""
-
-    def __init__(self) -> None:
-        super().__init__(bt.Position)
-        self._first: dict[str, Any] = {}
-
-    def __reduce__(self) -> Any:
-        return _Positions, ()  # a broker that is copied into another process has not run
-
-    def __getitem__(self, data: Any) -> bt.Position:
-        symbol = getattr(data, "symbol", None)
-        return super().__getitem__(data if symbol is None else self._first.setdefault(symbol, data))
 
 
 class LiveTraderBackBroker(bt.brokers.BackBroker):
@@ -103,11 +88,11 @@ class LiveTraderBackBroker(bt.brokers.BackBroker):
         #: Orders that take no part in the round at hand.
         self._held: list[bt.Order] = []
         super().init()
-        self.positions = _Positions()
+        self.positions = Positions()
 
     def start(self) -> None:
         """Called by Cerebro."""
-        self._store.begin_rates(livetrader_feeds(self.cerebro))
+        self._store.check_rates(livetrader_feeds(self.cerebro))
         super().start()
 
     # ---- orders

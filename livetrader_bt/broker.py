@@ -118,7 +118,7 @@ class LiveTraderBroker(bt.BrokerBase):
         store.attach(self.cerebro)
         store.start(broker=self)
         feeds = livetrader_feeds(self.cerebro)
-        store.begin_rates(feeds)
+        store.seed_rates(feeds=feeds)
         self.follows_bars = store.fills_on_bars()
         self._requests = Requests(
             store, self.follows_bars, self._push_rejected, self._push_doubt, self._push_refused
