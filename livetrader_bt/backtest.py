@@ -92,8 +92,11 @@ class LiveTraderBackBroker(bt.brokers.BackBroker):
 
     def start(self) -> None:
         """Called by Cerebro."""
-        self._store.check_rates(livetrader_feeds(self.cerebro))
+        feeds = livetrader_feeds(self.cerebro)
+        self._store.check_rates(feeds)
         super().start()
+        for feed in feeds:
+            self.account.register(feed.contract)
 
     # ---- orders
 
@@ -198,8 +201,7 @@ class LiveTraderBackBroker(bt.brokers.BackBroker):
 
     def _change(self, change: _Change) -> None:
         order = change.order
-        if order.alive():
-            change_terms(order, change.size, change.price, change.plimit)
+        if order.alive() and change_terms(order, change.size, change.price, change.plimit):
             self.notify(order)
 
     def _cancel_linked(self, order: bt.Order) -> bool:

@@ -248,10 +248,10 @@ class LiveTraderBroker(bt.BrokerBase):
         size = None if size is None else abs(contract.round_quantity(size))
         price, plimit = on_grid(contract, price), on_grid(contract, plimit)
         if self._groups.is_waiting(order):
-            change_terms(order, size, price, plimit)
-            links = {"parent": known.wire.parent, "oco": known.wire.oco}
-            known.wire = wire_order(order, known.wire.client_order_id, **links)
-            self.notify(order)
+            wire = known.wire
+            if change_terms(order, size, price, plimit):
+                known.wire = wire_order(order, wire.client_order_id, wire.parent, wire.oco)
+                self.notify(order)
             return True
         if self._requests is None or not self._is_live(order):
             return False

@@ -117,9 +117,13 @@ def _lifetime(order: bt.Order, feed: LiveTraderData) -> tuple[TimeInForce, int]:
 
 def change_terms(
     order: bt.Order, size: float | None, price: float | None, plimit: float | None
-) -> None:
-    """Give ``order`` a new size (in all, without sign) and new prices; None leaves one as it is."""
+) -> bool:
+    """Give ``order`` a new size (in all, without sign) and new prices; None leaves one as it is.
+
+    Says whether anything changed.
+    """
     created = order.created
+    before = created.size, created.price, created.pricelimit
     if size is not None:
         signed = size if order.isbuy() else -size
         order.size = created.size = signed
@@ -133,6 +137,7 @@ def change_terms(
         created.pricelimit = plimit
     if order.exectype == bt.Order.StopTrailLimit and (price is not None or plimit is not None):
         order._limitoffset = created.price - created.pricelimit
+    return before != (created.size, created.price, created.pricelimit)
 
 
 def exectype_of(kind: OrderType) -> Any:
