@@ -106,13 +106,17 @@ class Venue(ScriptedVenue):
 class Rig:
     """The services, the store, and the runs of a test."""
 
-    def __init__(self, journal: Path | None = None, **store: Any) -> None:
+    def __init__(
+        self, journal: Path | None = None, abilities: Abilities | None = None, **store: Any
+    ) -> None:
         source = GeneratedSource(
             [EURUSD, "FOREX.USDJPY", "US.BABA"], seed=3, start="2020-11-01", days=5
         )
         self.venue = Venue()
         self.market = MarketService(ReplayMarket(source))
-        self.trade = TradeService(self.venue, journal)
+        if abilities is not None:
+            self.venue.abilities = abilities
+        self.trade = TradeService(self.venue, journal, market=self.market)
         rates = {"JPY": 0.01, **store.pop("rates", {})}
         self.store = LiveTraderStore(service=(self.market, self.trade), rates=rates, **store)
 
