@@ -20,6 +20,7 @@ from livetrader_bt.hub import NEVER
 from livetrader_bt.placing import Wish, buying, order_for, selling
 from livetrader_bt.requests import Requests
 from livetrader_bt.rules import (
+    check_choice,
     fault_in_change,
     feed_of,
     livetrader_feeds,
@@ -54,7 +55,6 @@ class LiveTraderBroker(bt.BrokerBase):
       which ends when the feeds are live; it never reaches a venue, and makes no trade;
     - ``check_margin`` (False): whether that simulation checks the cash;
     - ``ids``: file in which the run's number is kept, so that order ids of two runs never meet;
-      strategies that run side by side in one account need one each;
     - ``adopt`` (True): orders that earlier runs with the same ``ids`` left at the venues are told
       to ``notify_order`` when history is over, and can be cancelled and modified like others. What
       ended while nobody was there is not told: cash and positions have it;
@@ -78,10 +78,9 @@ class LiveTraderBroker(bt.BrokerBase):
 
     def __init__(self) -> None:
         super().__init__()
-        _check_choice("backfill_orders", self.p.backfill_orders, BACKFILL_ORDERS)
-        _check_choice("stop_orders", self.p.stop_orders, STOP_ORDERS)
+        check_choice("backfill_orders", self.p.backfill_orders, BACKFILL_ORDERS)
+        check_choice("stop_orders", self.p.stop_orders, STOP_ORDERS)
         self._store = self._find_store()
-        self._ids = OrderIds(self.p.ids)
         self._reset()
 
     def _find_store(self) -> LiveTraderStore:
@@ -95,6 +94,7 @@ class LiveTraderBroker(bt.BrokerBase):
         return shared_store(self.p.endpoint)
 
     def _reset(self) -> None:
+        self._ids = OrderIds(self.p.ids)
         self._books = Books(self._store, self)
         self.orders: list[bt.Order] = []
         self.startingcash = 0.0
@@ -124,6 +124,7 @@ class LiveTraderBroker(bt.BrokerBase):
             store, self.follows_bars, self._push_rejected, self._push_doubt, self._push_refused
         )
         store.hub.on_trade(self._books.take)
+        self._ids.hold()
         self._books.open(feeds, self._ids if self.p.adopt else None)
         self.orders.extend(self._books.adopted)
         if self.p.backfill_orders == "simulate":
@@ -138,6 +139,7 @@ class LiveTraderBroker(bt.BrokerBase):
             self._begun = True
             unsent = self._groups.clear()
             leave(self._store, self._books.orders, requests, unsent, self.p.stop_orders)
+            self._ids.release()
         self._store.stop()
 
     # ---- orders
@@ -393,8 +395,3 @@ class LiveTraderBroker(bt.BrokerBase):
         return self.account.position_value(symbols_of(self.positions if datas is None else datas))
 
     get_value = getvalue
-
-
-def _check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise ConfigError(f"{name}={value!r}: it is one of {', '.join(choices)}")

@@ -117,3 +117,9 @@ def no_commission() -> NoReturn:
         "live trading: set them where the market's contracts are configured (contracts = … in "
         "livetrader.toml), not with setcommission()"
     )
+
+
+def check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
+    """Raise ConfigError unless ``value`` of the parameter ``name`` is one of ``choices``."""
+    if value not in choices:
+        raise ConfigError(f"{name}={value!r}: it is one of {', '.join(choices)}")

@@ -10,6 +10,7 @@ import backtrader as bt
 import pytest
 
 from livetrader_core.errors import ConfigError, UnknownSymbol
+from livetrader_core.ids import OrderIds
 from livetrader_core.models import Balance, Contract, Order, OrderType, Position, Side
 from livetrader_core.timeframe import MINUTE_MS
 from tests.bt.venue_rig import EURUSD, START, Rig, Scripted, Venue, id_of
@@ -90,6 +91,42 @@ def test_only_orders_of_the_same_ids_file_are_adopted(tmp_path: Path) -> None:
     assert rig.run({}, broker={"ids": tmp_path / "two"}).told == []
     assert rig.run({}, broker={"ids": tmp_path / "one", "adopt": False}).told == []
     assert len(rig.run({}, broker={"ids": tmp_path / "one"}).told) == 1
+
+
+def test_orders_of_a_run_that_is_under_way_are_not_adopted(tmp_path: Path) -> None:
+    rig = Rig()
+    rig.run({5: place}, broker={"ids": tmp_path / "one"})
+    (name,) = rig.venue.arrived
+    under_way = OrderIds(tmp_path / "one")
+    under_way.run = name.partition("-")[0]
+    under_way.hold()
+    assert rig.run({}, broker={"ids": tmp_path / "one"}).told == []
+    under_way.release()
+    assert len(rig.run({}, broker={"ids": tmp_path / "one"}).told) == 1
+
+
+def test_the_same_cerebro_run_again_adopts_what_it_left(tmp_path: Path) -> None:
+    rig = Rig()
+    runs = []
+
+    def place_once(s: Scripted) -> None:
+        runs.append([o.info.client_order_id for o in s.told])
+        if len(runs) == 1:
+            place(s)
+
+    cerebro = bt.Cerebro(stdstats=False)
+    rig.store.setup(
+        cerebro,
+        [EURUSD],
+        "live",
+        live_from=START,
+        todate=START + 10 * MINUTE_MS,
+        ids=tmp_path / "i",
+    )
+    cerebro.addstrategy(Scripted, script={5: place_once})
+    for _ in range(2):
+        cerebro.run()
+    assert runs == [[], rig.venue.arrived]
 
 
 def test_an_earlier_order_in_a_symbol_without_a_feed_is_warned_of() -> None:
