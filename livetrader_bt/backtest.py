@@ -16,7 +16,7 @@ import backtrader as bt
 
 from livetrader_bt.account import Account, Positions, TradeSums, snap
 from livetrader_bt.feed import LiveTraderData
-from livetrader_bt.placing import Wish, buying, order_for, selling
+from livetrader_bt.placing import Wish, order_for, wish_of
 from livetrader_bt.rules import (
     fault_in_change,
     feed_of,
@@ -102,11 +102,11 @@ class LiveTraderBackBroker(bt.brokers.BackBroker):
 
     def buy(self, owner: Any, data: Any, size: float, *args: Any, **kwargs: Any) -> bt.Order:
         """As ``bt.BrokerBase.buy``, with size and prices rounded to the contract."""
-        return self.place(buying(owner, data, size, *args, **kwargs))
+        return self.place(wish_of(bt.order.BuyOrder, owner, data, size, *args, **kwargs))
 
     def sell(self, owner: Any, data: Any, size: float, *args: Any, **kwargs: Any) -> bt.Order:
         """As ``bt.BrokerBase.sell``, with size and prices rounded to the contract."""
-        return self.place(selling(owner, data, size, *args, **kwargs))
+        return self.place(wish_of(bt.order.SellOrder, owner, data, size, *args, **kwargs))
 
     def place(self, wish: Wish) -> bt.Order:
         """Take an order; with ``transmit=False`` it waits for the last of its bracket."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -12,12 +14,23 @@ from livetrader_bt.adoption import adopted_order, feed_for, open_trades
 from livetrader_bt.feed import LiveTraderData
 from livetrader_bt.hub import Source
 from livetrader_bt.orders import Orders
+from livetrader_bt.snapshot import Snapshot
 from livetrader_core.errors import ConfigError, LiveTraderError
 from livetrader_core.ids import OrderIds
 from livetrader_core.models import Contract, Order, Position, TradeEvent
 
 if TYPE_CHECKING:
     from livetrader_bt.store import LiveTraderStore
+
+log = logging.getLogger(__name__)
+
+
+def _cash_in(snapshots: Sequence[tuple[Source, Snapshot]]) -> dict[str, float]:
+    cash: dict[str, float] = {}
+    for _, snapshot in snapshots:
+        for balance in snapshot.balances:
+            cash[balance.currency] = cash.get(balance.currency, 0.0) + balance.cash
+    return cash
 
 
 class Books:
@@ -40,19 +53,17 @@ class Books:
 
         Raises Unavailable, and ConfigError for money without a rate.
         """
-        cash: dict[str, float] = {}
         for feed in feeds:
             self.account.register(feed.contract)
-        for source, snapshot in self._store.snapshots():
-            source.booked_seq = snapshot.seq
-            for balance in snapshot.balances:
-                cash[balance.currency] = cash.get(balance.currency, 0.0) + balance.cash
+        snapshots = self._store.snapshots()
+        for source, snapshot in snapshots:
+            source.booked_seq = source.taken_seq = snapshot.seq
             for position in snapshot.positions:
                 self._hold(position)
             for wire in snapshot.open_orders:
                 if ids is not None and ids.is_earlier(wire.client_order_id):
                     self._adopt(wire, feeds)
-        self.account.set_cash(cash)
+        self.account.set_cash(_cash_in(snapshots))
 
     def _hold(self, position: Position) -> None:
         symbol = position.symbol
@@ -82,12 +93,55 @@ class Books:
         strategies = self._broker.cerebro.runningstrats
         open_trades(strategies, feeds, self._broker, self.orders.trades)
 
+    # ---- what no event tells: swaps, settlements, deposits
+
+    async def keep_fresh(self, every: float) -> None:
+        """Every so many seconds, have the accounts compared with the venues'."""
+        while True:
+            await asyncio.sleep(every)
+            try:
+                snapshots = await self._store.take_snapshots()
+            except LiveTraderError as error:
+                log.info("the accounts cannot be compared with the venues': %s", error)
+            else:
+                self._push_refresh(snapshots)
+
+    def _push_refresh(self, snapshots: list[tuple[Source, Snapshot]]) -> None:
+        def apply() -> None:
+            if not self.refresh(snapshots):
+                log.debug("the accounts moved while they were compared")
+
+        self._store.hub.push_inbox(0, apply)
+
+    def refresh(self, snapshots: list[tuple[Source, Snapshot]]) -> bool:
+        """Take over what the venues hold; whether that could be, as of the same events."""
+        if any(source.taken_seq != snapshot.seq for source, snapshot in snapshots):
+            return False
+        held = {p.symbol: p for _, snapshot in snapshots for p in snapshot.positions}
+        for symbol in self.account.holdings:
+            position = held.get(symbol, Position(symbol, 0.0, 0.0))
+            self._correct(position, self.account.position(symbol).size)
+        self.account.cash.update(_cash_in(snapshots))
+        return True
+
+    def _correct(self, position: Position, size: float) -> None:
+        symbol, quantity = position.symbol, position.quantity
+        apart = self.account.commission(symbol).contract.snap_quantity(quantity - size)
+        if apart:
+            self._store.warn(
+                f"{quantity:g} {symbol} are held, where the orders of this run and its start say "
+                f"{size:g}: the venue's figure is taken"
+            )
+        if apart or position.average_price != self.account.position(symbol).price:
+            self.account.set_position(symbol, quantity, position.average_price)
+
     # ---- events (in backtrader's thread)
 
     def take(self, source: Source, event: TradeEvent) -> None:
         """Book ``event``, unless the account had it when it was opened."""
         if event.seq <= source.booked_seq:
             return
+        source.taken_seq = event.seq
         source.booked_seq = 0  # events come in order: nothing older follows
         if event.fill is None or self.account.knows(event.fill.symbol):
             self.orders.follow(event)

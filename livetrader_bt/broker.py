@@ -17,7 +17,7 @@ from livetrader_bt.books import Books
 from livetrader_bt.ending import STOP_ORDERS, leave
 from livetrader_bt.groups import Groups
 from livetrader_bt.hub import NEVER
-from livetrader_bt.placing import Wish, buying, order_for, selling
+from livetrader_bt.placing import Wish, order_for, wish_of
 from livetrader_bt.requests import Requests
 from livetrader_bt.rules import (
     check_choice,
@@ -59,7 +59,9 @@ class LiveTraderBroker(bt.BrokerBase):
       to ``notify_order`` when history is over, and can be cancelled and modified like others. What
       ended while nobody was there is not told: cash and positions have it;
     - ``stop_orders`` ("keep"): at the end of the run working orders stay at the venues, or with
-      "cancel" are cancelled.
+      "cancel" are cancelled;
+    - ``refresh_every`` (60): so often, in seconds, are cash and positions compared with those of
+      the venues, which know of swaps, settlements and deposits; 0: never.
 
     An order's ``info`` has ``client_order_id``, ``as_of`` (UTC ms), ``adopted`` if it is of an
     earlier run, ``simulated`` if it is of history, and ``reason`` when it was refused, is in
@@ -74,6 +76,7 @@ class LiveTraderBroker(bt.BrokerBase):
         ("ids", None),
         ("adopt", True),
         ("stop_orders", "keep"),
+        ("refresh_every", 60.0),
     )
 
     def __init__(self) -> None:
@@ -102,7 +105,7 @@ class LiveTraderBroker(bt.BrokerBase):
         self._groups = Groups()
         self._requests: Requests | None = None
         self._notifications: deque[bt.Order] = deque()
-        self._seen: list[tuple[int, int]] = []
+        self._seen: list[tuple[int, int]] = []  # where the feeds were in the last round
         self._bar_round = False
         #: Whether history is over, so that what the venues tell is taken.
         self._begun = False
@@ -127,6 +130,8 @@ class LiveTraderBroker(bt.BrokerBase):
         self._ids.hold()
         self._books.open(feeds, self._ids if self.p.adopt else None)
         self.orders.extend(self._books.adopted)
+        if self.p.refresh_every and not self.follows_bars:
+            store.post(lambda: self._books.keep_fresh(self.p.refresh_every))
         if self.p.backfill_orders == "simulate":
             self._simulation = simulate(store, self.cerebro, self.account, self.p.check_margin)
         self.startingcash = self.account.total_cash()
@@ -146,11 +151,11 @@ class LiveTraderBroker(bt.BrokerBase):
 
     def buy(self, owner: Any, data: Any, size: float, *args: Any, **kwargs: Any) -> bt.Order:
         """As ``bt.BrokerBase.buy``; always returns the order."""
-        return self.place(buying(owner, data, size, *args, **kwargs))
+        return self.place(wish_of(bt.order.BuyOrder, owner, data, size, *args, **kwargs))
 
     def sell(self, owner: Any, data: Any, size: float, *args: Any, **kwargs: Any) -> bt.Order:
         """As ``bt.BrokerBase.sell``; always returns the order."""
-        return self.place(selling(owner, data, size, *args, **kwargs))
+        return self.place(wish_of(bt.order.SellOrder, owner, data, size, *args, **kwargs))
 
     def place(self, wish: Wish) -> bt.Order:
         """Take an order; with ``transmit=False`` it waits for the last of its bracket."""
@@ -273,8 +278,7 @@ class LiveTraderBroker(bt.BrokerBase):
         """Orders that still work; copies if ``safe``."""
         if self._simulation is not None:
             return list(self._simulation.get_orders_open(safe))
-        alive = [order for order in self.orders if order.alive()]
-        return [order.clone() for order in alive] if safe else alive
+        return [order.clone() if safe else order for order in self.orders if order.alive()]
 
     # ---- the round
 

@@ -225,13 +225,18 @@ class Connection:
         ]
 
     def snapshots(self) -> list[tuple[Source, Snapshot]]:
-        """The accounts of each session that trades, at one moment. Raises Unavailable."""
-        self._trading_sessions()
+        """:meth:`take_snapshots`, from backtrader's thread."""
+        self.connect()
+        return self.call(self.take_snapshots())
+
+    async def take_snapshots(self) -> list[tuple[Source, Snapshot]]:
+        """The accounts of each session that trades, at one moment each. Raises Unavailable."""
         real = {name for name, info in self._markets.values() if info.trade == "live"}
+        trading = self._trading_sessions()
         return [
-            (self._sources[name], self.call(take_snapshot(session, real_money=name in real)))
-            for name, session in self._sessions.items()
-            if session in self._trading_sessions()
+            (self._sources[name], await take_snapshot(session, real_money=name in real))
+            for name, session in list(self._sessions.items())
+            if session in trading
         ]
 
     def open_orders(self) -> list[Order]:

@@ -43,6 +43,8 @@ class Source:
     seen_seq: int = 0
     #: Number of the last trade event that was in the books when the run began.
     booked_seq: int = 0
+    #: Number of the last trade event that is in the books.
+    taken_seq: int = 0
     acked: int = -1
 
 

@@ -43,20 +43,11 @@ class Wish:
     info: dict[str, Any] = field(default_factory=dict)
 
 
-def buying(owner: Any, data: Any, size: float, *args: Any, **kwargs: Any) -> Wish:
-    """The wish behind ``broker.buy(…)``."""
-    return _wish(bt.order.BuyOrder, owner, data, size, *args, **kwargs)
-
-
-def selling(owner: Any, data: Any, size: float, *args: Any, **kwargs: Any) -> Wish:
-    """The wish behind ``broker.sell(…)``."""
-    return _wish(bt.order.SellOrder, owner, data, size, *args, **kwargs)
-
-
 _NAMES = frozenset(Wish.__dataclass_fields__) - {"info"}
 
 
-def _wish(make: Any, owner: Any, data: Any, size: float, *args: Any, **kwargs: Any) -> Wish:
+def wish_of(make: Any, owner: Any, data: Any, size: float, *args: Any, **kwargs: Any) -> Wish:
+    """The wish behind ``broker.buy(…)`` or ``sell``; ``make`` is the order class of the side."""
     info = {name: kwargs.pop(name) for name in list(kwargs) if name not in _NAMES}
     wish = Wish(make, owner, data, size, *args, **kwargs)
     wish.info = info

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-import time
 from typing import Any
 
 import backtrader as bt
@@ -16,7 +15,7 @@ from livetrader_bt.io import IoThread
 from livetrader_core.errors import ConfigError, NotConnected, OutcomeUnknown
 from livetrader_core.local import LocalSession
 from livetrader_core.models import Order, OrderStatus
-from tests.bt.venue_rig import EURUSD, HOURS, START, Rig, Scripted, id_of
+from tests.bt.venue_rig import EURUSD, HOURS, START, Rig, Scripted, id_of, until
 
 LIMIT = {"exectype": bt.Order.Limit, "price": 1.0}
 
@@ -63,12 +62,7 @@ def rig(monkeypatch: pytest.MonkeyPatch) -> Rig:
 
 
 def wait_until_told(s: Scripted, count: int) -> None:
-    """Let Cerebro's loop go on: answers are told between bars, and the replay waits for us."""
-    deadline = time.monotonic() + 5.0
-    while len(s.told) < count and time.monotonic() < deadline:
-        time.sleep(0.01)
-        s.cerebro._brokernotify()
-    assert len(s.told) >= count
+    until(s, lambda: len(s.told) >= count)
 
 
 def test_an_order_the_server_never_saw_is_rejected_in_the_end(rig: Any) -> None:

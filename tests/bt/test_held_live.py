@@ -2,26 +2,13 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
-from typing import Any
-
 import backtrader as bt
 
 from livetrader_core.models import OrderType
 from livetrader_core.trade.base import Abilities
-from tests.bt.venue_rig import Rig, Scripted, id_of
+from tests.bt.venue_rig import Rig, Scripted, id_of, until
 
 PLAIN = Abilities(frozenset({OrderType.MARKET, OrderType.LIMIT}))
-
-
-def until(s: Scripted, condition: Callable[[], Any]) -> None:
-    """Let what the server does beside the replay happen, and be told."""
-    deadline = time.monotonic() + 5.0
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.01)
-        s.cerebro._brokernotify()
 
 
 def fill(rig: Rig, order: bt.Order, quantity: float, price: float) -> None:

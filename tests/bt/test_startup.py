@@ -13,7 +13,7 @@ from livetrader_core.errors import ConfigError, UnknownSymbol
 from livetrader_core.ids import OrderIds
 from livetrader_core.models import Balance, Contract, Order, OrderType, Position, Side
 from livetrader_core.timeframe import MINUTE_MS
-from tests.bt.venue_rig import EURUSD, START, Rig, Scripted, Venue, id_of
+from tests.bt.venue_rig import EURUSD, START, Rig, Scripted, Venue, id_of, until
 
 LIMIT = {"exectype": bt.Order.Limit, "price": 1.0}
 
@@ -271,3 +271,40 @@ def test_minutes_of_the_rig_are_the_replays() -> None:
     rig.run({3: lambda s: seen.append(s.minute)})
     assert seen == [3]
     assert START % MINUTE_MS == 0
+
+
+# --------------------------------------------------------------------------- and goes on
+
+
+def test_cash_and_positions_are_compared_with_the_venues_from_time_to_time() -> None:
+    rig = Rig()
+
+    def change(s: Scripted) -> None:
+        rig.venue.balances = [Balance("v", "USD", 999_990.0, 0.0, 0.0, 0.0)]  # a swap
+        rig.venue.positions = [Position(EURUSD, 1.5, 1.2)]  # somebody's, by another way
+        until(s, lambda: s.position.size == 1.5)
+        assert s.broker.account.cash == {"USD": 999_990.0}
+
+    ran = rig.run({5: change}, broker={"refresh_every": 0.05})
+    assert any("1.5 FOREX.EURUSD are held" in message for message in ran.messages)
+
+
+def test_a_snapshot_of_other_events_than_were_told_is_not_taken() -> None:
+    rig = Rig()
+
+    def compare(s: Scripted) -> None:
+        books = s.broker._books
+        rig.venue.take(Order("manual", EURUSD, Side.BUY, OrderType.MARKET, 1.0))
+        before = rig.store.snapshots()
+        assert books.refresh(before)
+        rig.do(lambda: rig.venue.trade("manual", 1.0, 1.0))
+        assert not books.refresh(rig.store.snapshots())  # the fill is not told yet
+        s.cerebro._brokernotify()
+        assert s.position.size == 1.0
+        assert not books.refresh(before)
+        rig.venue.positions = [Position(EURUSD, 1.0, 1.0)]
+        assert books.refresh(rig.store.snapshots())
+
+    ran = rig.run({5: compare})
+    assert ran.position.size == 1.0
+    assert not [message for message in ran.messages if "are held" in message]

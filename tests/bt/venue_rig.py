@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -200,3 +201,12 @@ class Scripted(bt.Strategy):
 def id_of(order: bt.Order) -> str:
     """The client_order_id of ``order``."""
     return str(order.info.client_order_id)
+
+
+def until(s: Scripted, condition: Callable[[], Any]) -> None:
+    """Let what the server does beside the replay happen, and be told."""
+    deadline = time.monotonic() + 5.0
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.01)
+        s.cerebro._brokernotify()
