@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import queue
 import statistics
 import threading
@@ -137,7 +138,7 @@ def ours(
         market.push(bar)
 
     def push(minute: int, sent: list[float]) -> None:
-        store.post(publish(kline(symbols[-1], minute), sent))
+        store.post(functools.partial(publish, kline(symbols[-1], minute), sent))
 
     try:
         return latencies(datas, push, count, gap)
