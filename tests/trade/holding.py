@@ -74,10 +74,10 @@ class Rig:
         dead = self.trade
         dead.journal.close()
         dead.journal.append = dead.journal._rows = _dead  # type: ignore[method-assign]
+        dead._held._unwritten.clear()
+        await dead.stop()
         self.trade = self.new_trade()
         await self.trade.connect()
-        await dead.stop()
-        await self.venue.connect()
 
     def order(self, client_order_id: str = "s-1") -> Order:
         known = self.trade.journal.order(client_order_id)
@@ -120,6 +120,12 @@ class Rig:
         held._review_all = counted  # type: ignore[method-assign]
         await until(lambda: rounds >= 2)
         held._review_all = review  # type: ignore[method-assign]
+
+    async def calm(self) -> None:
+        """Let everything that can happen now happen, without waiting for a timer."""
+        for _ in range(30):
+            self.trade._held._wake.set()
+            await asyncio.sleep(0)
 
     def later(self, minutes: float) -> None:
         """Time passes."""

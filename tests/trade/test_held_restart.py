@@ -130,6 +130,23 @@ def test_end_that_came_meanwhile_ends_the_others(tmp_path: Path, how: str) -> No
     run(work, journal=tmp_path / "journal.db")
 
 
+def test_restart_knows_who_came_first_in_a_group(tmp_path: Path) -> None:
+    async def work(rig: Rig) -> None:
+        await rig.trade.create_order(held(T.LIMIT, Side.BUY, "first", price=90))
+        await rig.trade.create_order(held(T.LIMIT, Side.BUY, "second", price=80, oco="first"))
+        rig.venue.fill("second", 4.0, "t-1")
+        await rig.ends(S.CANCELED, "first")
+        rig.later(1)
+        rig.venue.fill("second", 4.0, "t-2")  # later than the end of the other
+        await rig.venue.told()
+        await rig.restart()
+        await rig.looked()
+        assert rig.status("second") is S.PARTIALLY_FILLED
+        assert rig.venue.canceled == ["first"]
+
+    run(work, journal=tmp_path / "journal.db")
+
+
 def test_deadline_that_passed_meanwhile_ends_the_order(tmp_path: Path) -> None:
     async def work(rig: Rig) -> None:
         gtd = {"time_in_force": TimeInForce.GTD, "expires_at": rig.market.at(30)}
