@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import statistics
+import threading
 import time
 from typing import Any
 
@@ -98,8 +100,6 @@ def ours(count: int) -> tuple[list[float], list[float]]:
 
 def bare(count: int) -> list[float]:
     """Milliseconds to the venue when ``next()`` writes to its socket itself: nothing is kept."""
-    import socket
-
     with folder() as path:
         venue = SocketVenue(f"{path}/venue")
         sent: dict[str, float] = {}
@@ -115,6 +115,8 @@ def bare(count: int) -> list[float]:
 
         with socket.socket(socket.AF_UNIX) as line:
             line.connect(venue.path)
+            answers = threading.Thread(target=line.makefile("rb").read)
+            answers.start()
             feed = Writer()
 
             def push(minute: int, pushed: list[float]) -> None:
@@ -122,8 +124,8 @@ def bare(count: int) -> list[float]:
                 feed.arrivals.put(minute)
 
             latencies([feed], push, count, GAP)
-            while len(venue.arrived) < count:
-                time.sleep(0.01)
+            line.shutdown(socket.SHUT_WR)
+            answers.join()
         venue.close()
     return [(venue.arrived[name] - at) * 1e3 for name, at in sent.items()]
 
