@@ -52,7 +52,7 @@ class Desk:
     adapter: Callable[[str], TradeBase]
     #: Journals and publishes a change.
     change: Callable[[TradeBase, Order], None]
-    #: Journals that a held order leaves, and sends it. Raises StorageError: it did not leave.
+    #: Journals that a held order leaves, and sends it. An error says that it did not leave.
     release: Callable[[Order], None]
     #: Asks the venue to cancel.
     cancel: Callable[[str], Awaitable[None]]
@@ -104,8 +104,18 @@ class HeldOrders:
         for order in self._desk.open_orders():
             if self._minds(order):
                 self._book[order.client_order_id] = order
+        self._warn_of_blind()
         self._wake.set()
         self._worker = asyncio.get_running_loop().create_task(self._run())
+
+    def _warn_of_blind(self) -> None:
+        blind = [name for name, order in self._book.items() if self._waits_for_price(order)]
+        if self._market is None and blind:
+            log.error(
+                "held orders wait for prices, and this server has no market data: %s; serve their "
+                "markets, or cancel them",
+                ", ".join(blind),
+            )
 
     async def stop(self) -> None:
         """Do nothing more; the journal keeps the orders."""
@@ -128,10 +138,14 @@ class HeldOrders:
     def _minds(self, order: Order) -> bool:
         if order.held or order.client_order_id in self._links:
             return True
+        if not order.expires_at:
+            return False
         abilities = self._abilities(order)
         return abilities is not None and plan.timed_here(order, abilities)
 
     def _linked_here(self, order: Order) -> bool:
+        if not (order.parent or order.oco):
+            return False
         abilities = self._abilities(order)
         return abilities is not None and plan.linked_here(order, abilities)
 
@@ -236,6 +250,9 @@ class HeldOrders:
         name = order.client_order_id
         if self._worker is None:  # the start finds it in the journal
             return
+        if order.status.is_final:
+            self._not_before.pop(("send", name), None)
+            self._not_before.pop(("cancel", name), None)
         if self._linked_here(order) or name in self._links:
             self._links.add(order)
         if self._minds(order) and not order.status.is_final:
@@ -246,8 +263,6 @@ class HeldOrders:
             return
         if order.status.is_final:
             self._links.prune(order)
-            self._not_before.pop(("send", name), None)
-            self._not_before.pop(("cancel", name), None)
         self._wake.set()
 
     def _forget(self, name: str) -> None:
@@ -299,11 +314,10 @@ class HeldOrders:
     def _review_all(self) -> None:
         self._flush_trails()
         for name in list(self._book):
-            order = self._book.get(name)
-            if order is None or self._review(order):
-                continue
-            if order.held and self._is_due(order):
-                self._release(order)
+            try:
+                self._attend(name)
+            except Exception:  # one order must not keep the server from the others
+                log.exception("held order %s could not be looked after; it is again soon", name)
         waiting: dict[str, list[str]] = {}
         for order in self._book.values():
             if self._waits_for_price(order):
@@ -311,6 +325,13 @@ class HeldOrders:
         self._waiting = waiting
         if self._feeds is not None:
             self._feeds.want(waiting)
+
+    def _attend(self, name: str) -> None:
+        order = self._book.get(name)
+        if order is None or self._review(order):
+            return
+        if order.held and self._is_due(order):
+            self._release(order)
 
     def _review(self, order: Order) -> bool:
         """End ``order`` if it must end; whether it must."""
@@ -357,7 +378,7 @@ class HeldOrders:
             return
         try:
             self._desk.release(order)
-        except StorageError as error:
+        except LiveTraderError as error:
             log.error("held order %s waits: %s", name, error)
 
     def _trades_now(self, order: Order) -> bool:

@@ -273,7 +273,10 @@ def test_feed_that_breaks_is_begun_anew(caplog: pytest.LogCaptureFixture) -> Non
         await until(lambda: SYMBOL not in rig.market.readers)
         await rig.quote(101)
         await rig.sent("s-1")
-        assert "orders wait for the price of US.A" in caplog.text
+        assert (
+            "orders wait for a price of US.A, and there is none: the quotes of US.A broke"
+            in caplog.text
+        )
 
     run(work)
 
@@ -557,6 +560,20 @@ def test_stop_with_a_deadline_keeps_it_when_it_was_sent() -> None:
         rig.market.time = end
         await rig.ends(S.EXPIRED, "s-1")
         assert rig.venue.canceled == ["s-1"]
+
+    run(work)
+
+
+def test_gtd_order_is_a_day_order_where_the_venue_knows_nothing_longer() -> None:
+    async def work(rig: Rig) -> None:
+        rig.venue.abilities = Abilities(times_in_force=frozenset({TIF.DAY, TIF.IOC}))
+        end = rig.market.at(30)
+        gtd = held(T.LIMIT, price=90, time_in_force=TIF.GTD, expires_at=end)
+        await rig.trade.create_order(gtd)
+        assert rig.venue.sent[0].time_in_force is TIF.DAY
+        assert rig.order().time_in_force is TIF.GTD
+        rig.market.time = end
+        await rig.ends(S.EXPIRED, "s-1")
 
     run(work)
 
