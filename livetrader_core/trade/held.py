@@ -271,6 +271,9 @@ class HeldOrders:
         self._written_at.pop(name, None)
 
     def _on_quote(self, quote: Tick | Kline, contract: Contract, live_since: int) -> None:
+        now = self._desk.adapter(quote.symbol).now(quote.symbol)
+        if not contract.sessions.is_open(now):  # some venues repeat their last quote all weekend
+            return
         for name in self._waiting.get(quote.symbol, ()):
             order = self._book.get(name)
             if order is None or not order.held:

@@ -127,4 +127,6 @@ class PriceFeeds:
 
     def _now(self, symbol: str) -> int:
         market = self._market.market_for(symbol)
+        if not market.begun:  # its time is still the computer's; all that it will give is new
+            return 0
         return self._market.clock(symbol) - (0 if market.clocked else market.delay_ms)

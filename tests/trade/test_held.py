@@ -26,6 +26,11 @@ from tests.trade.scripted_venue import ScriptedVenue, until
 S, T, TIF = OrderStatus, OrderType, TimeInForce
 BUY, SELL = Side.BUY, Side.SELL
 
+#: From 09:30 to 16:00 in New York.
+DAYTIME = Sessions(timezone="America/New_York", day=((570, 960),))
+#: From 21:00 to 02:30 of the evening before, then 09:00 to 15:00, in Shanghai.
+NIGHTS = Sessions(timezone="Asia/Shanghai", day=((540, 900),), night=((1260, 1590),))
+
 
 # --------------------------------------------------------------------------- stops
 
@@ -250,6 +255,21 @@ def test_old_quote_never_triggers() -> None:
     run(work)
 
 
+def test_nothing_triggers_while_the_market_is_closed() -> None:
+    async def work(rig: Rig) -> None:
+        rig.later(22 * 60)  # Monday evening in New York
+        await rig.trade.create_order(held(stop_price=100))
+        await rig.quote(120)
+        assert rig.order().held
+        rig.market.time = DAYTIME.open_of(date(2025, 1, 7))
+        await rig.quote(99)
+        assert rig.order().held
+        await rig.quote(100)
+        await rig.sent("s-1")
+
+    run(work, sessions=DAYTIME)
+
+
 def test_klines_missed_while_the_line_was_down_never_trigger() -> None:
     async def work(rig: Rig) -> None:
         await rig.trade.create_order(held(stop_price=100))
@@ -455,11 +475,6 @@ def test_order_does_not_leave_while_the_journal_fails(caplog: pytest.LogCaptureF
 
 
 # --------------------------------------------------------------------------- deadlines
-
-#: From 09:30 to 16:00 in New York.
-DAYTIME = Sessions(timezone="America/New_York", day=((570, 960),))
-#: From 21:00 to 02:30 of the evening before, then 09:00 to 15:00, in Shanghai.
-NIGHTS = Sessions(timezone="Asia/Shanghai", day=((540, 900),), night=((1260, 1590),))
 
 
 @pytest.mark.parametrize("kind", [T.LIMIT, T.STOP])
