@@ -48,7 +48,8 @@ class Desk:
 
     find: Callable[[str], Order | None]
     open_orders: Callable[[], list[Order]]
-    linked_orders: Callable[[], list[Order]]
+    #: Orders that name this one as parent or group, or any if it is empty.
+    linked_orders: Callable[[str], list[Order]]
     adapter: Callable[[str], TradeBase]
     #: Journals and publishes a change.
     change: Callable[[TradeBase, Order], None]
@@ -97,7 +98,7 @@ class HeldOrders:
 
     def start(self) -> None:
         """Take up what the journal holds. Raises StorageError."""
-        linked = [order for order in self._desk.linked_orders() if self._linked_here(order)]
+        linked = [order for order in self._desk.linked_orders("") if self._linked_here(order)]
         named = {name for order in linked for name in (order.parent, order.oco) if name}
         found = [self._desk.find(name) for name in named - {o.client_order_id for o in linked}]
         self._links.load([*linked, *(order for order in found if order is not None)])
@@ -105,6 +106,7 @@ class HeldOrders:
             if self._minds(order):
                 self._book[order.client_order_id] = order
         self._warn_of_blind()
+        self._wake = asyncio.Event()  # a service may be started again in another event loop
         self._wake.set()
         self._worker = asyncio.get_running_loop().create_task(self._run())
 
@@ -194,6 +196,7 @@ class HeldOrders:
             held = held or self._links.sleeps(order)
             self._links.remove(order)
             if reason:
+                self._links.forget(order.parent, order.oco)
                 raise OrderRejected(f"order {order.client_order_id}: {reason}")
         return order.but(held=held)
 
@@ -214,8 +217,7 @@ class HeldOrders:
                 self._book[name] = named
             else:
                 # Its other orders may have ended and been forgotten, too.
-                others = [o for o in self._desk.linked_orders() if name in (o.parent, o.oco)]
-                for other in others:
+                for other in self._desk.linked_orders(name):
                     self._links.add(other)
         return order
 
@@ -262,7 +264,7 @@ class HeldOrders:
         elif name not in self._links:
             return
         if order.status.is_final:
-            self._links.prune(order)
+            self._links.forget(name)
         self._wake.set()
 
     def _forget(self, name: str) -> None:
@@ -347,8 +349,10 @@ class HeldOrders:
         return False
 
     def _is_over(self, order: Order) -> bool:
+        if not order.expires_at:
+            return False
         abilities = self._abilities(order)
-        if abilities is None or not order.expires_at:
+        if abilities is None:
             return False
         mine = order.held or plan.timed_here(order, abilities)
         return mine and self._now(order) >= order.expires_at

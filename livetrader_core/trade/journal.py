@@ -171,13 +171,14 @@ class Journal:
         """Orders that are not final, in the order of their arrival."""
         return _orders(self._rows("SELECT body FROM orders WHERE NOT final ORDER BY number"))
 
-    def linked_orders(self) -> list[Order]:
-        """Orders that name a parent or an OCO group, in the order of their arrival."""
+    def linked_orders(self, client_order_id: str = "") -> list[Order]:
+        """Orders that name this one (empty: any) as their parent or OCO group, oldest first."""
+        parent, oco = "json_extract(body, '$.parent')", "json_extract(body, '$.oco')"
+        which, values = f"{parent}!='' OR {oco}!=''", []
+        if client_order_id:
+            which, values = f"{parent}=? OR {oco}=?", [client_order_id] * 2
         return _orders(
-            self._rows(
-                "SELECT body FROM orders WHERE json_extract(body, '$.parent')!='' "
-                "OR json_extract(body, '$.oco')!='' ORDER BY number"
-            )
+            self._rows(f"SELECT body FROM orders WHERE {which} ORDER BY number", *values)
         )
 
     def fills(self, since: int = 0) -> list[Fill]:

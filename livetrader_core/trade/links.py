@@ -56,12 +56,15 @@ class Links:
         taken = sorted(orders, key=lambda order: (not order.filled, order.updated_at))
         for order in taken:
             self.add(order)
-        for order in taken:
-            self.prune(order)
+        self.forget(*[order.client_order_id for order in taken])
 
-    def prune(self, order: Order) -> None:
-        """Forget ``order`` and all around it once they have all ended."""
-        around = self._around(order)
+    def forget(self, *client_order_ids: str) -> None:
+        """Forget each of these and all around it, if they have all ended."""
+        for client_order_id in client_order_ids:
+            self._forget(client_order_id)
+
+    def _forget(self, client_order_id: str) -> None:
+        around = self._around(client_order_id)
         if any(not self._orders[name].status.is_final for name in around):
             return
         for name in around:
@@ -70,9 +73,9 @@ class Links:
             self._children.pop(name, None)
             del self._orders[name]
 
-    def _around(self, order: Order) -> set[str]:
+    def _around(self, client_order_id: str) -> set[str]:
         found: set[str] = set()
-        ahead = [order.client_order_id]
+        ahead = [client_order_id]
         while ahead:
             name = ahead.pop()
             if name in found or name not in self._orders:

@@ -104,7 +104,7 @@ class TradeService:
         return Desk(
             find=self._find,
             open_orders=self._open_orders,
-            linked_orders=lambda: self._overlay(self.journal.linked_orders()),
+            linked_orders=lambda name: self._overlay(self.journal.linked_orders(name)),
             adapter=self._adapter,
             change=self._change,
             release=self._release,

@@ -242,6 +242,7 @@ def test_child_of_a_bracket_that_is_over_is_refused() -> None:
         await rig.venue.told()
         with pytest.raises(OrderRejected, match=r"gain \(filled\) of its bracket"):
             await rig.trade.create_order(LOSS.but(parent="e-2"))
+        assert not any(i in rig.trade._held._links for i in ("entry", "e-2", "gain", "loss"))
 
     run(work)
 
