@@ -29,6 +29,11 @@ class Links:
     def __contains__(self, client_order_id: str) -> bool:
         return client_order_id in self._orders
 
+    def clear(self) -> None:
+        """Know of no order."""
+        for known in (self._orders, self._groups, self._children, self._first):
+            known.clear()
+
     def add(self, order: Order) -> None:
         """Take ``order``, or what became of it. Whom it names must be added before it."""
         name = order.client_order_id
@@ -92,6 +97,11 @@ class Links:
 
     def _has_filled(self, name: str) -> bool:
         return name in self._orders and self._orders[name].status is OrderStatus.FILLED
+
+    def named_by(self, order: Order) -> list[Order]:
+        """Its parent and the first of its group, if they are open."""
+        named = [self._orders[n] for n in (order.parent, order.oco) if n in self]
+        return [other for other in named if not other.status.is_final]
 
     def woke_at(self, order: Order) -> int:
         """When its parent was filled (UTC ms); 0 if it has none."""

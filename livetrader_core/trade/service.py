@@ -37,8 +37,9 @@ from livetrader_core.models import (
 )
 from livetrader_core.service import MarketService
 from livetrader_core.trade import plan
+from livetrader_core.trade.admission import Desk
 from livetrader_core.trade.base import TradeBase, VenueEvent
-from livetrader_core.trade.held import Desk, HeldOrders
+from livetrader_core.trade.held import HeldOrders
 from livetrader_core.trade.journal import Journal
 from livetrader_core.trade.progress import combine
 from livetrader_core.trade.request import check_id, check_number, check_order
