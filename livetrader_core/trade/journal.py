@@ -201,12 +201,14 @@ class Journal:
         """Orders that are not final, in the order of their arrival."""
         return self._orders("WHERE NOT final ORDER BY number")
 
-    def linked_orders(self) -> list[Order]:
-        """Orders that name a parent or an OCO group, in the order of their arrival."""
-        return self._orders(
-            "WHERE json_extract(body, '$.parent')!='' OR json_extract(body, '$.oco')!='' "
-            "ORDER BY number"
-        )
+    def linked_orders(self, client_order_id: str = "") -> list[Order]:
+        """Orders that name this one (empty: any) as their parent or OCO group, oldest first."""
+        parent, oco = "json_extract(body, '$.parent')", "json_extract(body, '$.oco')"
+        if client_order_id:
+            which, values = f"{parent}=? OR {oco}=?", [client_order_id] * 2
+        else:
+            which, values = f"{parent}!='' OR {oco}!=''", []
+        return self._orders(f"WHERE {which} ORDER BY number", *values)
 
     def fills(self, since: int = 0, offset: int = 0, limit: int | None = None) -> list[Fill]:
         """Fills at or after ``since`` (UTC ms), oldest first; ``limit`` after ``offset``."""

@@ -42,10 +42,11 @@ from livetrader_core.models import (
 )
 from livetrader_core.service import MarketService
 from livetrader_core.trade import plan
+from livetrader_core.trade.admission import Desk
 from livetrader_core.trade.base import TradeBase, VenueEvent
 from livetrader_core.trade.books import Books
 from livetrader_core.trade.gate import Gate
-from livetrader_core.trade.held import Desk, HeldOrders
+from livetrader_core.trade.held import HeldOrders
 from livetrader_core.trade.journal import Journal
 from livetrader_core.trade.kill import KillSwitch
 from livetrader_core.trade.progress import combine
@@ -74,10 +75,8 @@ _WISH = (
     "trail_amount",
     "trail_percent",
     "time_in_force",
-    "expires_at",
     "offset",
     "parent",
-    "oco",
 )
 
 #: Errors that say for certain that the order did not reach the venue.
@@ -156,7 +155,7 @@ class TradeService:
         return Desk(
             find=self._find,
             open_orders=self._open_orders,
-            linked_orders=lambda: self._overlay(self.journal.linked_orders()),
+            linked_orders=lambda name: self._overlay(self.journal.linked_orders(name)),
             adapter=self._adapter,
             change=self._change,
             release=self._release,

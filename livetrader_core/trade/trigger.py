@@ -4,7 +4,7 @@ The price that counts is the **last trade** where the venue gives one. Where it 
 forex, a buy looks at the **ask** and a sell at the **bid**: what the order would trade at. A stop
 to buy is reached at or above its ``stop_price``, a stop to sell at or below it. Where there are no
 quotes at all, closed one-minute klines count: with their whole range if they opened after the
-order was made, else with their close alone.
+order was made, else with their close alone. Nothing counts while the symbol's sessions are closed.
 """
 
 from __future__ import annotations

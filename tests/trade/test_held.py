@@ -26,6 +26,11 @@ from tests.trade.scripted_venue import ScriptedVenue, until
 S, T, TIF = OrderStatus, OrderType, TimeInForce
 BUY, SELL = Side.BUY, Side.SELL
 
+#: From 09:30 to 16:00 in New York.
+DAYTIME = Sessions(timezone="America/New_York", day=((570, 960),))
+#: From 21:00 to 02:30 of the evening before, then 09:00 to 15:00, in Shanghai.
+NIGHTS = Sessions(timezone="Asia/Shanghai", day=((540, 900),), night=((1260, 1590),))
+
 
 # --------------------------------------------------------------------------- stops
 
@@ -250,6 +255,21 @@ def test_old_quote_never_triggers() -> None:
     run(work)
 
 
+def test_nothing_triggers_while_the_market_is_closed() -> None:
+    async def work(rig: Rig) -> None:
+        rig.later(22 * 60)  # Monday evening in New York
+        await rig.trade.create_order(held(stop_price=100))
+        await rig.quote(120)
+        assert rig.order().held
+        rig.market.time = DAYTIME.open_of(date(2025, 1, 7))
+        await rig.quote(99)
+        assert rig.order().held
+        await rig.quote(100)
+        await rig.sent("s-1")
+
+    run(work, sessions=DAYTIME)
+
+
 def test_klines_missed_while_the_line_was_down_never_trigger() -> None:
     async def work(rig: Rig) -> None:
         await rig.trade.create_order(held(stop_price=100))
@@ -273,7 +293,10 @@ def test_feed_that_breaks_is_begun_anew(caplog: pytest.LogCaptureFixture) -> Non
         await until(lambda: SYMBOL not in rig.market.readers)
         await rig.quote(101)
         await rig.sent("s-1")
-        assert "orders wait for the price of US.A" in caplog.text
+        assert (
+            "orders wait for a price of US.A, and there is none: the quotes of US.A broke"
+            in caplog.text
+        )
 
     run(work)
 
@@ -455,11 +478,6 @@ def test_order_does_not_leave_while_the_journal_fails(caplog: pytest.LogCaptureF
 
 # --------------------------------------------------------------------------- deadlines
 
-#: From 09:30 to 16:00 in New York.
-DAYTIME = Sessions(timezone="America/New_York", day=((570, 960),))
-#: From 21:00 to 02:30 of the evening before, then 09:00 to 15:00, in Shanghai.
-NIGHTS = Sessions(timezone="Asia/Shanghai", day=((540, 900),), night=((1260, 1590),))
-
 
 @pytest.mark.parametrize("kind", [T.LIMIT, T.STOP])
 @pytest.mark.parametrize(
@@ -559,6 +577,20 @@ def test_stop_with_a_deadline_keeps_it_when_it_was_sent() -> None:
         rig.market.time = end
         await rig.ends(S.EXPIRED, "s-1")
         assert rig.venue.canceled == ["s-1"]
+
+    run(work)
+
+
+def test_gtd_order_is_a_day_order_where_the_venue_knows_nothing_longer() -> None:
+    async def work(rig: Rig) -> None:
+        rig.venue.abilities = Abilities(times_in_force=frozenset({TIF.DAY, TIF.IOC}))
+        end = rig.market.at(30)
+        gtd = held(T.LIMIT, price=90, time_in_force=TIF.GTD, expires_at=end)
+        await rig.trade.create_order(gtd)
+        assert rig.venue.sent[0].time_in_force is TIF.DAY
+        assert rig.order().time_in_force is TIF.GTD
+        rig.market.time = end
+        await rig.ends(S.EXPIRED, "s-1")
 
     run(work)
 

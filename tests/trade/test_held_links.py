@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from livetrader_core.errors import OrderRejected, OutcomeUnknown
+from livetrader_core.errors import NotConnected, OrderRejected, OutcomeUnknown
 from livetrader_core.models import Order, OrderStatus, OrderType, Side, TimeInForce
 from tests.trade.holding import Rig, held, run
 from tests.trade.scripted_venue import until
@@ -49,6 +49,25 @@ def test_children_sleep_until_the_parent_is_filled() -> None:
         await rig.sent("entry", "gain")
         await rig.quote(90.01)
         assert rig.order("loss").held
+
+    run(work)
+
+
+def test_child_that_waits_for_no_price_is_sent_as_soon_as_the_venue_is_reached() -> None:
+    async def work(rig: Rig) -> None:
+        await bracket(rig)
+        failures = iter([NotConnected("down"), NotConnected("down")])
+
+        async def down(_: Order) -> None:
+            if error := next(failures, None):
+                raise error
+
+        rig.venue.on_create = down
+        rig.venue.fill("entry", 10.0, "t-1")
+        await until(lambda: "gain" in rig.venue.orders)
+        await rig.ends(S.ACCEPTED, "gain")
+        assert rig.venue.arrived == ["entry", "gain", "gain", "gain"]
+        assert not rig.order("gain").held
 
     run(work)
 
@@ -242,6 +261,7 @@ def test_child_of_a_bracket_that_is_over_is_refused() -> None:
         await rig.venue.told()
         with pytest.raises(OrderRejected, match=r"gain \(filled\) of its bracket"):
             await rig.trade.create_order(LOSS.but(parent="e-2"))
+        assert not any(i in rig.trade._held._links for i in ("entry", "e-2", "gain", "loss"))
 
     run(work)
 

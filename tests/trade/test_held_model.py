@@ -267,7 +267,7 @@ _step = st.one_of(
 
 
 @settings(
-    max_examples=1000 if proving() else 150,
+    max_examples=1000 if proving() else 60,
     deadline=None,
     suppress_health_check=list(HealthCheck),
     derandomize=not proving(),
