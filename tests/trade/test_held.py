@@ -16,7 +16,7 @@ from livetrader_core.errors import (
     StorageError,
     UnknownSymbol,
 )
-from livetrader_core.models import Order, OrderStatus, OrderType, Side, TimeInForce
+from livetrader_core.models import Contract, Order, OrderStatus, OrderType, Side, TimeInForce
 from livetrader_core.sessions import Sessions
 from livetrader_core.trade import TradeService
 from livetrader_core.trade.base import Abilities
@@ -365,6 +365,13 @@ def test_known_id_returns_the_held_order() -> None:
 
 def test_racing_requests_with_one_id_make_one_held_order() -> None:
     async def work(rig: Rig) -> None:
+        get_contract = rig.market.get_contract
+
+        async def slow(symbol: str) -> Contract:
+            await asyncio.sleep(0.001)
+            return await get_contract(symbol)
+
+        rig.market.get_contract = slow  # type: ignore[method-assign]
         orders = [rig.trade.create_order(held(stop_price=100 + n)) for n in range(10)]
         taken = await asyncio.gather(*orders)
         assert len({order.stop_price for order in taken}) == 1
