@@ -356,7 +356,9 @@ def test_held_order_is_cancelled_and_changed_in_the_server() -> None:
 def test_known_id_returns_the_held_order() -> None:
     async def work(rig: Rig) -> None:
         first = await rig.trade.create_order(held(stop_price=100))
-        assert await rig.trade.create_order(held(stop_price=120)) == first
+        assert await rig.trade.create_order(held(stop_price=100)) == first
+        with pytest.raises(InvalidRequest, match="another stop_price"):
+            await rig.trade.create_order(held(stop_price=120))
         assert rig.trade.seq == 1
         assert await rig.trade.fetch_open_orders() == [first]
 
