@@ -504,6 +504,24 @@ def test_refusal_of_a_released_order_is_its_end() -> None:
     run(work)
 
 
+def test_kill_switch_ends_held_orders_and_lets_none_out() -> None:
+    async def work(rig: Rig) -> None:
+        await rig.trade.create_order(held(stop_price=100))
+        await rig.trade.kill(reason="enough")
+        assert rig.status() is S.CANCELED
+        await rig.trade.lift()
+        await rig.trade.create_order(held(client_order_id="s-2", stop_price=100))
+        rig.trade._kill.throw("enough")  # before anything was cancelled
+        await rig.quote(100)
+        assert rig.order("s-2").held
+        await rig.trade.lift()
+        while rig.order("s-2").held:
+            await rig.quote(100)
+        await rig.sent("s-2")
+
+    run(work)
+
+
 def test_released_order_without_an_answer_is_asked_about_and_never_sent_again() -> None:
     async def work(rig: Rig) -> None:
         async def silent(sent: Order) -> None:

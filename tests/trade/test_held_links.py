@@ -8,6 +8,7 @@ import pytest
 
 from livetrader_core.errors import NotConnected, OrderRejected, OutcomeUnknown
 from livetrader_core.models import Order, OrderStatus, OrderType, Side, TimeInForce
+from livetrader_core.trade.risk import RiskChecks, RiskLimits
 from tests.support.scripted_market import bar
 from tests.trade.holding import SYMBOL, Rig, held, run
 from tests.trade.scripted_venue import until
@@ -299,6 +300,18 @@ def test_kline_in_which_a_child_woke_counts_by_its_close() -> None:
         await rig.sent("entry", "gain", "loss")
 
     run(work, ticks=False)
+
+
+def test_bracket_as_large_as_the_position_may_be_passes() -> None:
+    async def work(rig: Rig) -> None:
+        rig.trade._gate._risk = RiskChecks(RiskLimits(max_position=10.0))
+        await bracket(rig)
+        with pytest.raises(OrderRejected, match=r"max_position: US\.A could come to -20"):
+            await rig.trade.create_order(LOSS.but(client_order_id="more", parent=""))
+        with pytest.raises(OrderRejected, match=r"max_position: US\.A could come to -11"):
+            await rig.trade.create_order(LOSS.but(client_order_id="larger", quantity=11.0))
+
+    run(work)
 
 
 # --------------------------------------------------------------------------- OCO groups
