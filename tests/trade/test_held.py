@@ -710,6 +710,8 @@ def test_gtd_order_is_a_day_order_where_the_venue_knows_nothing_longer() -> None
         await rig.trade.create_order(gtd)
         assert rig.venue.sent[0].time_in_force is TIF.DAY
         assert rig.order().time_in_force is TIF.GTD
+        await rig.trade.create_order(held(T.LIMIT, client_order_id="s-2", price=90))
+        assert rig.venue.sent[1].time_in_force is TIF.DAY
         rig.market.time = end
         await rig.ends(S.EXPIRED, "s-1")
 
