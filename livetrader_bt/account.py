@@ -7,13 +7,15 @@ base currency.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import backtrader as bt
 
-from livetrader_bt.commission import ContractCommission, Rates, contract_commission
+from livetrader_bt.commission import ContractCommission, contract_commission
+from livetrader_bt.rates import Rates
 from livetrader_core.models import Contract
 
 if TYPE_CHECKING:
@@ -59,26 +61,83 @@ def snap(contract: Contract, position: bt.Position) -> tuple[float, float, float
     return position.size, position.upopened, position.upclosed
 
 
+class TradeSums:
+    """What each trade of backtrader sums up to, fill by fill, so that it ends at exactly nothing.
+
+    backtrader ends a trade when its sum is 0, and never does where 0.3 - 0.2 - 0.1 is not.
+    """
+
+    def __init__(self) -> None:
+        self._sums: dict[tuple[int, int, int], float] = {}
+
+    def begin(self, owner: Any, data: Any, size: float) -> None:
+        """A trade begins that no fill of this run opened."""
+        self._sums[id(owner), id(data), 0] = size
+
+    def exact(self, order: bt.Order, *parts: float) -> tuple[float, ...]:
+        """The ``parts`` of a fill, closed and opened, as its trades can take them."""
+        owner = order.owner
+        if owner is None:  # backtrader's default
+            owner = next(iter(order.broker.cerebro.runningstrats), None)
+        key = id(owner), id(order.data), order.tradeid
+        exact = []
+        for part in parts:
+            before = self._sums.get(key, 0.0)
+            if part and not order.data.contract.snap_quantity(before + part):
+                part = -before
+            self._sums[key] = before + part
+            exact.append(part)
+        return tuple(exact)
+
+
+class Positions(defaultdict[Any, bt.Position]):
+    """Net positions: feeds of one symbol share one, kept under the first of them."""
+
+    def __init__(self) -> None:
+        super().__init__(bt.Position)
+        self._first: dict[str, Any] = {}
+
+    def __reduce__(self) -> Any:
+        return Positions, ()  # a broker that is copied into another process has not run
+
+    def __getitem__(self, data: Any) -> bt.Position:
+        symbol = getattr(data, "symbol", None)
+        return super().__getitem__(data if symbol is None else self._first.setdefault(symbol, data))
+
+
 class Account:
     """Cash by currency and positions by symbol."""
 
     def __init__(self, rates: Rates) -> None:
         self.rates = rates
+        rates.reset()
         self.cash: dict[str, float] = {}
         self.holdings: dict[str, Holding] = {}
 
     def register(self, contract: Contract) -> ContractCommission:
-        """Know ``contract``; returns its CommissionInfo."""
+        """Know ``contract``; returns its CommissionInfo.
+
+        Raises ConfigError if there is no rate of its currency.
+        """
         symbol = contract.symbol
         if symbol not in self.holdings:
-            rate = self.rates.of(contract.currency)
-            info = contract_commission(contract, rate)
-            self.holdings[symbol] = Holding(info, bt.Position())
+            self.rates.of(contract.currency)
+            self.holdings[symbol] = Holding(
+                contract_commission(contract, self.rates), bt.Position()
+            )
+        return self.holdings[symbol].commission
+
+    def knows(self, symbol: str) -> bool:
+        """Whether the contract of ``symbol`` is known."""
+        return symbol in self.holdings
+
+    def commission(self, symbol: str) -> ContractCommission:
+        """The CommissionInfo of ``symbol``, which must be known."""
         return self.holdings[symbol].commission
 
     def set_cash(self, cash: Mapping[str, float]) -> None:
-        """Set the cash of each currency."""
-        for currency in cash:
+        """Set the cash of each currency. Raises ConfigError where there is money without a rate."""
+        for currency in [currency for currency, amount in cash.items() if amount]:
             self.rates.of(currency)
         self.cash = dict(cash)
 
@@ -135,9 +194,10 @@ class Account:
         self.cash[contract.currency] = self.cash.get(contract.currency, 0.0) + money
 
     def mark(self, feeds: Iterable[LiveTraderData]) -> None:
-        """Value the positions at the current bars of ``feeds``."""
+        """Value the positions, and the currencies that follow one, at the bars of ``feeds``."""
         for feed in feeds:
             if len(feed):
+                self.rates.follow(feed.symbol, feed.close[0])
                 self.register(feed.contract)
                 self.holdings[feed.symbol].mark = feed.close[0]
 
@@ -145,7 +205,9 @@ class Account:
 
     def total_cash(self) -> float:
         """All cash."""
-        return sum(amount * self.rates.of(currency) for currency, amount in self.cash.items())
+        return sum(
+            amount * self.rates.of(currency) for currency, amount in self.cash.items() if amount
+        )
 
     def available(self) -> float:
         """What can be spent: cash and open profit of margined positions, less their margin."""

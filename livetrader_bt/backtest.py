@@ -8,25 +8,25 @@ on that feed's old bar, in the past.
 from __future__ import annotations
 
 import math
-from collections import defaultdict, deque
+from collections import deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import backtrader as bt
 
-from livetrader_bt.account import Account, snap
+from livetrader_bt.account import Account, Positions, TradeSums, snap
 from livetrader_bt.feed import LiveTraderData
+from livetrader_bt.placing import Wish, buying, order_for, selling
 from livetrader_bt.rules import (
-    HISTORICAL,
-    fault_in,
+    fault_in_change,
     feed_of,
     livetrader_feeds,
-    now_of,
+    no_commission,
     on_grid,
     refuse,
     symbols_of,
-    valid_until,
 )
+from livetrader_bt.terms import TRAILING, change_terms, put_on_tick
 
 if TYPE_CHECKING:
     from livetrader_bt.store import LiveTraderStore
@@ -39,16 +39,14 @@ class _Cancel:
     order: bt.Order
 
 
-class _Positions(defaultdict[Any, bt.Position]):
-    """Net positions: feeds of one symbol share one, kept under the first of them."""
+@dataclass(frozen=True)
+class _Change:
+    """A wish to modify, queued among the submitted orders."""
 
-    def __init__(self) -> None:
-        super().__init__(bt.Position)
-        self._first: dict[str, Any] = {}
-
-    def __getitem__(self, data: Any) -> bt.Position:
-        symbol = getattr(data, "symbol", None)
-        return super().__getitem__(data if symbol is None else self._first.setdefault(symbol, data))
+    order: bt.Order
+    size: float | None
+    price: float | None
+    plimit: float | None
 
 
 class LiveTraderBackBroker(bt.brokers.BackBroker):
@@ -79,74 +77,79 @@ class LiveTraderBackBroker(bt.brokers.BackBroker):
     def init(self) -> None:
         """Start flat; called at construction and at every start."""
         self._store: LiveTraderStore = self.p.store
+        if any(not self._store.rates.knows(symbol) for symbol in self._store.rates.symbols):
+            self._store.seed_rates()
         self.account = Account(self._store.rates)
         self.account.set_cash(self.p.account_cash or {self._store.rates.base: self.p.cash})
         self.p.cash = self.account.total_cash()
+        self._trade_sums = TradeSums()
+        self._last_snapped: Any = None
         self._seen: dict[LiveTraderData, tuple[int, int]] = {}
         #: Orders that take no part in the round at hand.
         self._held: list[bt.Order] = []
         super().init()
-        self.positions = _Positions()
+        self.positions = Positions()
 
     def start(self) -> None:
         """Called by Cerebro."""
+        feeds = livetrader_feeds(self.cerebro)
+        self._store.check_rates(feeds)
         super().start()
-        self._store.start()
-
-    def stop(self) -> None:
-        """Called by Cerebro."""
-        super().stop()
+        for feed in feeds:
+            self.account.register(feed.contract)
 
     # ---- orders
 
     def buy(self, owner: Any, data: Any, size: float, *args: Any, **kwargs: Any) -> bt.Order:
         """As ``bt.BrokerBase.buy``, with size and prices rounded to the contract."""
-        return self._place(super().buy, bt.order.BuyOrder, owner, data, size, *args, **kwargs)
+        return self.place(buying(owner, data, size, *args, **kwargs))
 
     def sell(self, owner: Any, data: Any, size: float, *args: Any, **kwargs: Any) -> bt.Order:
         """As ``bt.BrokerBase.sell``, with size and prices rounded to the contract."""
-        return self._place(super().sell, bt.order.SellOrder, owner, data, size, *args, **kwargs)
+        return self.place(selling(owner, data, size, *args, **kwargs))
 
-    def _place(
-        self,
-        send: Any,
-        make: Any,
-        owner: Any,
-        data: Any,
-        size: float,
-        price: float | None = None,
-        plimit: float | None = None,
-        exectype: int | None = None,
-        valid: Any = None,
-        **kwargs: Any,
-    ) -> bt.Order:
-        feed = feed_of(data)
-        if feed is None:
-            order = make(owner=owner, data=data, size=size, exectype=exectype)
-            return self._refused(order, f"{data._name} is not a feed of livetrader")
-        now = now_of(livetrader_feeds(self.cerebro))
-        contract = feed.contract
-        reason = HISTORICAL if now <= self.p.live_from else fault_in(contract, size, price, plimit)
+    def place(self, wish: Wish) -> bt.Order:
+        """Take an order; with ``transmit=False`` it waits for the last of its bracket."""
+        check = wish.info.pop("_checksubmit", True)
+        order, reason = order_for(wish, self.cerebro, self.p.live_from)
         if reason:
-            order = make(owner=owner, data=feed, size=size, price=price, exectype=exectype)
             return self._refused(order, reason)
-        rounded = abs(contract.round_quantity(size))
-        return send(
-            owner,
-            feed,
-            rounded,
-            on_grid(contract, price),
-            on_grid(contract, plimit),
-            exectype,
-            valid_until(valid),
-            as_of=now,
-            **kwargs,
-        )
+        oco = wish.oco
+        self._ocoize(order, oco if oco is not None and oco.ref in self._ocos else None)
+        if order.parent is not None and order.parent.status == bt.Order.Completed:
+            self._pchildren[order.parent.ref] = self._pchildren[order.parent.ref]
+            self._toactivate.append(order)
+        return self.submit(order, check=check)
+
+    def transmit(self, order: bt.Order, check: bool = True) -> bt.Order:
+        """Send ``order``, unless it was sent with an earlier one of its bracket."""
+        return super().transmit(order, check) if order.status == bt.Order.Created else order
 
     def _refused(self, order: bt.Order, reason: str) -> bt.Order:
+        self._reject(order, reason)
+        for other in self._waiting_with(order):
+            self._reject(other, f"its bracket was refused: {reason}")
+        return order
+
+    def _reject(self, order: bt.Order, reason: str) -> None:
         refuse(order, self, reason)
         self.notify(order)
-        return order
+
+    def _waiting_with(self, order: bt.Order) -> list[bt.Order]:
+        """Take out what waits in the bracket of ``order`` for its last order."""
+        root = order if order.parent is None else order.parent
+        waiting = [o for o in self._pchildren.get(root.ref, ()) if o.status == bt.Order.Created]
+        if root.status == bt.Order.Created and waiting:
+            del self._pchildren[root.ref]
+        for other in waiting:
+            self._forget(other)
+        return waiting
+
+    def _forget(self, order: bt.Order) -> None:
+        root = order if order.parent is None else order.parent
+        if root.ref in self._pchildren:
+            kept = [other for other in self._pchildren[root.ref] if other.ref != order.ref]
+            self._pchildren[root.ref] = deque(kept)
 
     def cancel(self, order: bt.Order, bracket: bool = False) -> bool:
         """Cancel ``order`` before the next bar is matched, as a venue does once it has heard of it.
@@ -157,8 +160,49 @@ class LiveTraderBackBroker(bt.brokers.BackBroker):
             return self._cancel_linked(order)
         if not order.alive():
             return False
-        self.submitted.append(_Cancel(order))
+        if order.status == bt.Order.Created:
+            self._cancel_waiting(order)
+        else:
+            self.submitted.append(_Cancel(order))
         return True
+
+    def _cancel_waiting(self, order: bt.Order) -> None:
+        if order.parent is None:
+            dropped = self._waiting_with(order)
+        else:
+            self._forget(order)
+            dropped = [order]
+        for other in dropped:
+            other.cancel()
+            self.notify(other)
+
+    def modify(
+        self,
+        order: bt.Order,
+        size: float | None = None,
+        price: float | None = None,
+        plimit: float | None = None,
+    ) -> bool:
+        """Change an order before the next bar is matched; see ``LiveTraderBroker.modify``."""
+        if not order.alive():
+            return False
+        if reason := fault_in_change(order, size, price, plimit):
+            order.addinfo(reason=reason)
+            self.notify(order)
+            return False
+        contract = order.data.contract
+        size = None if size is None else abs(contract.round_quantity(size))
+        change = _Change(order, size, on_grid(contract, price), on_grid(contract, plimit))
+        if order.status == bt.Order.Created:
+            self._change(change)
+        else:
+            self.submitted.append(change)
+        return True
+
+    def _change(self, change: _Change) -> None:
+        order = change.order
+        if order.alive() and change_terms(order, change.size, change.price, change.plimit):
+            self.notify(order)
 
     def _cancel_linked(self, order: bt.Order) -> bool:
         if not any(held is order for held in self._held):
@@ -192,6 +236,9 @@ class LiveTraderBackBroker(bt.brokers.BackBroker):
             if isinstance(request, _Cancel):
                 self._accept_submitted()
                 super().cancel(request.order)
+            elif isinstance(request, _Change):
+                self._accept_submitted()
+                self._change(request)
             else:
                 self.submitted.append(request)
         self._accept_submitted()
@@ -254,19 +301,27 @@ class LiveTraderBackBroker(bt.brokers.BackBroker):
             self.account.apply(order.data.symbol, bit.size, bit.price, commission)
         return result
 
+    def _try_exec(self, order: bt.Order) -> None:
+        super()._try_exec(order)
+        if order.exectype in TRAILING and order.alive() and not order.triggered:
+            put_on_tick(order)
+
     def notify(self, order: bt.Order) -> None:
         """Tell the strategy of ``order`` as it is now."""
         if order.executed.exbits:
             self._snap_last_fill(order)
         super().notify(order)
 
-    @staticmethod
-    def _snap_last_fill(order: bt.Order) -> None:
+    def _snap_last_fill(self, order: bt.Order) -> None:
         # Where a fill turns a position round, BackBroker adds its two parts up again, and a
         # rounding error of the sum leaves the order "partial" for ever.
         contract, bit = order.data.contract, order.executed.exbits[-1]
+        if bit is self._last_snapped:
+            return
+        self._last_snapped = bit
         for name in ("size", "opened", "closed", "psize"):
             setattr(bit, name, contract.snap_quantity(getattr(bit, name)))
+        bit.closed, bit.opened = self._trade_sums.exact(order, bit.closed, bit.opened)
         order.executed.remsize = contract.snap_quantity(order.executed.remsize)
         if not order.executed.remsize and order.status == order.Partial:
             order.completed()
@@ -283,6 +338,12 @@ class LiveTraderBackBroker(bt.brokers.BackBroker):
         return 2.0 ** math.ceil(math.log2(4.0 * need + 1.0))
 
     # ---- the books
+
+    def setcommission(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """Raises ConfigError: commissions are the venue's."""
+        no_commission()
+
+    addcommissioninfo = setcommission
 
     def getcommissioninfo(self, data: Any) -> bt.CommInfoBase:
         """The CommissionInfo of the venue's contract."""

@@ -8,53 +8,42 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Coroutine
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import backtrader as bt
 
 from livetrader_bt.account import Account
+from livetrader_bt.books import Books
+from livetrader_bt.ending import STOP_ORDERS, leave
+from livetrader_bt.groups import Groups
 from livetrader_bt.hub import NEVER
+from livetrader_bt.placing import Wish, buying, order_for, selling
+from livetrader_bt.requests import Requests
 from livetrader_bt.rules import (
-    HISTORICAL,
-    fault_in,
+    check_choice,
+    fault_in_change,
     feed_of,
     livetrader_feeds,
+    no_commission,
     now_of,
     on_grid,
     refuse,
     symbols_of,
-    valid_until,
 )
-from livetrader_bt.times import to_ms, to_num
-from livetrader_core.errors import ConfigError, LiveTraderError, OutcomeUnknown
+from livetrader_bt.simulation import simulate, told_by
+from livetrader_bt.terms import change_terms, wire_order, wire_prices
+from livetrader_core.errors import ConfigError
 from livetrader_core.ids import OrderIds
-from livetrader_core.models import (
-    Fill,
-    Order,
-    OrderStatus,
-    OrderType,
-    Side,
-    TimeInForce,
-    TradeEvent,
-)
+from livetrader_core.models import Order
 
 if TYPE_CHECKING:
     from livetrader_bt.backtest import LiveTraderBackBroker
     from livetrader_bt.feed import LiveTraderData
     from livetrader_bt.store import LiveTraderStore
-    from livetrader_core.session import Session
 
 log = logging.getLogger(__name__)
 
 BACKFILL_ORDERS = ("refuse", "simulate")
-
-_TYPES = {
-    bt.Order.Market: OrderType.MARKET,
-    bt.Order.Limit: OrderType.LIMIT,
-    bt.Order.Stop: OrderType.STOP,
-    bt.Order.StopLimit: OrderType.STOP_LIMIT,
-}
 
 
 class LiveTraderBroker(bt.BrokerBase):
@@ -63,12 +52,18 @@ class LiveTraderBroker(bt.BrokerBase):
     - ``store`` or ``endpoint``: where it trades; shares its store with feeds of that endpoint;
     - ``backfill_orders`` ("refuse"): what happens to an order that a strategy issues on a
       historical bar: it is rejected, or with "simulate" filled by backtrader's own simulation,
-      which ends when the feeds are live; it never reaches a venue;
+      which ends when the feeds are live; it never reaches a venue, and makes no trade;
     - ``check_margin`` (False): whether that simulation checks the cash;
-    - ``ids``: file in which the run's number is kept, so that order ids of two runs never meet.
+    - ``ids``: file in which the run's number is kept, so that order ids of two runs never meet;
+    - ``adopt`` (True): orders that earlier runs with the same ``ids`` left at the venues are told
+      to ``notify_order`` when history is over, and can be cancelled and modified like others. What
+      ended while nobody was there is not told: cash and positions have it;
+    - ``stop_orders`` ("keep"): at the end of the run working orders stay at the venues, or with
+      "cancel" are cancelled.
 
-    An order's ``info`` has ``client_order_id``, ``as_of`` (UTC ms) and, when it was refused or its
-    outcome is open, ``reason``. Cash and value are in the store's base currency.
+    An order's ``info`` has ``client_order_id``, ``as_of`` (UTC ms), ``adopted`` if it is of an
+    earlier run, ``simulated`` if it is of history, and ``reason`` when it was refused, is in
+    doubt, or something asked of it was refused. Cash and value are in the store's base currency.
     """
 
     params = (
@@ -77,17 +72,15 @@ class LiveTraderBroker(bt.BrokerBase):
         ("backfill_orders", "refuse"),
         ("check_margin", False),
         ("ids", None),
+        ("adopt", True),
+        ("stop_orders", "keep"),
     )
 
     def __init__(self) -> None:
         super().__init__()
-        if self.p.backfill_orders not in BACKFILL_ORDERS:
-            raise ConfigError(
-                f"backfill_orders={self.p.backfill_orders!r}: it is one of "
-                f"{', '.join(BACKFILL_ORDERS)}"
-            )
+        check_choice("backfill_orders", self.p.backfill_orders, BACKFILL_ORDERS)
+        check_choice("stop_orders", self.p.stop_orders, STOP_ORDERS)
         self._store = self._find_store()
-        self._ids = OrderIds(self.p.ids)
         self._reset()
 
     def _find_store(self) -> LiveTraderStore:
@@ -101,215 +94,176 @@ class LiveTraderBroker(bt.BrokerBase):
         return shared_store(self.p.endpoint)
 
     def _reset(self) -> None:
-        self.account = Account(self._store.rates)
+        self._ids = OrderIds(self.p.ids)
+        self._books = Books(self._store, self)
         self.orders: list[bt.Order] = []
         self.startingcash = 0.0
         self.follows_bars = False
+        self._groups = Groups()
+        self._requests: Requests | None = None
         self._notifications: deque[bt.Order] = deque()
-        self._by_id: dict[str, bt.Order] = {}
         self._seen: list[tuple[int, int]] = []
         self._bar_round = False
+        #: Whether history is over, so that what the venues tell is taken.
+        self._begun = False
         self._simulation: LiveTraderBackBroker | None = None
 
     # ---- life
 
     def start(self) -> None:
-        """Take cash and positions from the venues. Raises Unavailable."""
+        """Take cash, positions and open orders from the venues. Raises Unavailable."""
         super().start()
         self._reset()
-        self._store.attach(self.cerebro)
-        self._store.start(broker=self)
-        self.follows_bars = self._store.fills_on_bars()
-        self._store.hub.on_trade(self._on_event)
-        self._sync()
+        store = self._store
+        store.attach(self.cerebro)
+        store.start(broker=self)
+        feeds = livetrader_feeds(self.cerebro)
+        store.seed_rates(feeds=feeds)
+        self.follows_bars = store.fills_on_bars()
+        self._requests = Requests(
+            store, self.follows_bars, self._push_rejected, self._push_doubt, self._push_refused
+        )
+        store.hub.on_trade(self._books.take)
+        self._ids.hold()
+        self._books.open(feeds, self._ids if self.p.adopt else None)
+        self.orders.extend(self._books.adopted)
         if self.p.backfill_orders == "simulate":
-            self._simulation = self._make_simulation()
+            self._simulation = simulate(store, self.cerebro, self.account, self.p.check_margin)
         self.startingcash = self.account.total_cash()
 
-    def _sync(self) -> None:
-        cash: dict[str, float] = {}
-        for balance in self._store.balances():
-            cash[balance.currency] = cash.get(balance.currency, 0.0) + balance.cash
-        self.account.set_cash(cash)
-        for position in self._store.positions():
-            self.account.register(self._store.contract(position.symbol))
-            self.account.set_position(position.symbol, position.quantity, position.average_price)
-
-    def _make_simulation(self) -> LiveTraderBackBroker:
-        from livetrader_bt.backtest import LiveTraderBackBroker
-
-        make: Any = LiveTraderBackBroker
-        simulation: LiveTraderBackBroker = make(
-            store=self._store,
-            account_cash=dict(self.account.cash),
-            check_margin=self.p.check_margin,
-        )
-        simulation.cerebro = self.cerebro
-        return simulation
-
     def stop(self) -> None:
-        """Cerebro's run is over."""
+        """The run is over: wait for what was asked of the venues, and say what is not answered."""
         super().stop()
+        requests, self._requests = self._requests, None
+        if requests is not None:
+            self._begun = True
+            unsent = self._groups.clear()
+            leave(self._store, self._books.orders, requests, unsent, self.p.stop_orders)
+            self._ids.release()
         self._store.stop()
 
     # ---- orders
 
     def buy(self, owner: Any, data: Any, size: float, *args: Any, **kwargs: Any) -> bt.Order:
         """As ``bt.BrokerBase.buy``; always returns the order."""
-        return self._place(bt.order.BuyOrder, owner, data, size, *args, **kwargs)
+        return self.place(buying(owner, data, size, *args, **kwargs))
 
     def sell(self, owner: Any, data: Any, size: float, *args: Any, **kwargs: Any) -> bt.Order:
         """As ``bt.BrokerBase.sell``; always returns the order."""
-        return self._place(bt.order.SellOrder, owner, data, size, *args, **kwargs)
+        return self.place(selling(owner, data, size, *args, **kwargs))
 
-    def _place(
-        self,
-        make: Any,
-        owner: Any,
-        data: Any,
-        size: float,
-        price: float | None = None,
-        plimit: float | None = None,
-        exectype: int | None = None,
-        valid: Any = None,
-        tradeid: int = 0,
-        oco: Any = None,
-        trailamount: float | None = None,
-        trailpercent: float | None = None,
-        parent: Any = None,
-        transmit: bool = True,
-        **kwargs: Any,
-    ) -> bt.Order:
+    def place(self, wish: Wish) -> bt.Order:
+        """Take an order; with ``transmit=False`` it waits for the last of its bracket."""
         if self._simulation is not None:
-            side = self._simulation.buy if make is bt.order.BuyOrder else self._simulation.sell
-            return side(
-                owner,
-                data,
-                size,
-                price,
-                plimit,
-                exectype,
-                valid,
-                tradeid=tradeid,
-                oco=oco,
-                trailamount=trailamount,
-                trailpercent=trailpercent,
-                parent=parent,
-                transmit=transmit,
-                **kwargs,
-            )
-        feed = feed_of(data)
-        if feed is None:
-            order = make(owner=owner, data=data, size=size, exectype=exectype)
-            return self._refused(order, f"{data._name} is not a feed of livetrader")
-        contract = feed.contract
-        now = now_of(livetrader_feeds(self.cerebro))
-        if reason := fault_in(contract, size, price, plimit):
-            order = make(owner=owner, data=feed, size=size, price=price, exectype=exectype)
-            order.addinfo(as_of=now, **kwargs)
+            wish.info.setdefault("simulated", True)
+            return self._simulation.place(wish)
+        order, reason = order_for(wish, self.cerebro, self._store.hub.live_from())
+        reason = reason or self._fault_in_links(order, wish.oco)
+        if reason:
             return self._refused(order, reason)
-        order = make(
-            owner=owner,
-            data=feed,
-            size=abs(contract.round_quantity(size)),
-            price=on_grid(contract, price),
-            pricelimit=on_grid(contract, plimit),
-            exectype=exectype,
-            valid=valid_until(valid),
-            tradeid=tradeid,
-            simulated=not len(feed),
+        order.addinfo(client_order_id=self._ids.next())
+        leader = self._groups.join(order, wish.oco)
+        self._books.orders.add(
+            order,
+            wire_order(
+                order,
+                order.info.client_order_id,
+                parent="" if order.parent is None else order.parent.info.client_order_id,
+                oco="" if leader is None else leader.info.client_order_id,
+            ),
         )
-        order.addinfo(as_of=now, **kwargs)
-        if now <= self._store.hub.live_from():
-            return self._refused(order, HISTORICAL)
-        if order.exectype not in _TYPES or oco or parent or not transmit:
-            kind = "linked (oco, bracket)" if oco or parent or not transmit else "such"
-            return self._refused(
-                order, f"{order.getordername()}: no {kind} orders in live trading yet"
-            )
-        return self._send(order, feed, now)
+        self.orders.append(order)
+        self._submit(self._groups.take(order))
+        return order
+
+    def _fault_in_links(self, order: bt.Order, oco: bt.Order | None) -> str:
+        parent, symbol = order.parent, order.data.symbol
+        if parent is not None and self._books.orders.get(parent) is None:
+            return "its parent was never at a venue"
+        for link in (parent, oco):
+            known = None if link is None else self._books.orders.get(link)
+            if known is None or known.order.status == bt.Order.Completed:
+                continue
+            if self._store.session(known.wire.symbol) is not self._store.session(symbol):
+                return f"it is linked to an order in {known.wire.symbol}, at another server"
+        return ""
 
     def _refused(self, order: bt.Order, reason: str) -> bt.Order:
+        self._reject(order, reason)
+        for other in self._groups.drop_bracket(order):
+            self._reject(other, f"its bracket was refused: {reason}")
+        return order
+
+    def _reject(self, order: bt.Order, reason: str) -> None:
         self.orders.append(order)
         refuse(order, self, reason)
         self.notify(order)
-        return order
 
-    def _send(self, order: bt.Order, feed: LiveTraderData, now: int) -> bt.Order:
-        wire = self._wire(order, feed, now)
-        order.addinfo(client_order_id=wire.client_order_id)
-        self.orders.append(order)
-        self._by_id[wire.client_order_id] = order
-        order.submit(self)
-        self.notify(order)
-        self._post(self._create(self._store.session(feed.symbol), wire))
-        return order
-
-    def _post(self, work: Coroutine[Any, Any, None]) -> None:
-        # A simulated venue is asked in the strategy's order, so that it also answers in it; a real
-        # one must not have a cancel wait behind a slow order.
-        if self.follows_bars:
-            self._store.post_in_order(work)
-        else:
-            self._store.post(work)
-
-    def _wire(self, order: bt.Order, feed: LiveTraderData, now: int) -> Order:
-        kind = _TYPES[order.exectype]
-        created = order.created
-        limit = {OrderType.LIMIT: created.price, OrderType.STOP_LIMIT: created.pricelimit}
-        stop = {OrderType.STOP: created.price, OrderType.STOP_LIMIT: created.price}
-        expires_at = self._expires_at(order, feed)
-        return Order(
-            client_order_id=self._ids.next(),
-            symbol=feed.symbol,
-            side=Side.BUY if order.isbuy() else Side.SELL,
-            type=kind,
-            quantity=abs(order.size),
-            price=limit.get(kind) or 0.0,
-            stop_price=stop.get(kind) or 0.0,
-            time_in_force=TimeInForce.GTD if expires_at else TimeInForce.GTC,
-            expires_at=expires_at,
-            as_of=now,
-            timeframe=feed.timeframe_name,
-        )
-
-    @staticmethod
-    def _expires_at(order: bt.Order, feed: LiveTraderData) -> int:
-        """The last moment (UTC ms) at which a bar may close and still fill ``order``; 0: any."""
-        if not order.valid:
-            return 0
-        stamp = to_ms(order.valid)
-        if feed.p.stamp == "close":
-            return stamp
-        return feed.close_of_stamp(stamp)
-
-    async def _create(self, session: Session, wire: Order) -> None:
-        hub = self._store.hub
-        try:
-            await session.create_order(wire)
-        except OutcomeUnknown as error:
-            reason = f"unknown: {error}"
-            hub.push_inbox(wire.as_of, lambda: self._note(wire.client_order_id, reason))
-        except LiveTraderError as error:
-            reason = str(error)
-            hub.push_inbox(wire.as_of, lambda: self._reject(wire.client_order_id, reason))
+    def _submit(self, orders: list[bt.Order]) -> None:
+        for order in orders:
+            order.submit(self)
+            self.notify(order)
+        known = [self._books.orders.get(order) for order in orders]
+        if orders and self._requests is not None:
+            self._requests.send([one.wire for one in known if one is not None])
 
     def cancel(self, order: bt.Order) -> bool:
         """Ask the venue to cancel ``order``; whether there was anything to ask for."""
         if self._simulation is not None:
             return bool(self._simulation.cancel(order))
-        client_order_id = order.info.get("client_order_id")
-        if not order.alive() or client_order_id not in self._by_id:
+        known = self._books.orders.get(order)
+        if known is None or not order.alive():
             return False
-        self._post(self._cancel(self._store.session(order.data.symbol), client_order_id))
+        if self._groups.is_waiting(order):
+            for dropped in self._groups.drop(order):
+                dropped.cancel()
+                self.notify(dropped)
+            return True
+        if self._requests is None or not self._is_live(order):
+            return False
+        self._requests.cancel(known.wire)
         return True
 
-    @staticmethod
-    async def _cancel(session: Session, client_order_id: str) -> None:
-        try:
-            await session.cancel_order(client_order_id)
-        except LiveTraderError as error:
-            log.info("order %s was not canceled: %s", client_order_id, error)
+    def modify(
+        self,
+        order: bt.Order,
+        size: float | None = None,
+        price: float | None = None,
+        plimit: float | None = None,
+    ) -> bool:
+        """Ask the venue to change a working order; whether there was anything to ask for.
+
+        ``size`` is the whole new size, without sign; ``price`` and ``plimit`` mean what they do in
+        ``buy``; None leaves a term as it is. The strategy is told of the changed order, or of the
+        ``reason`` in its info why it stays as it is.
+        """
+        if self._simulation is not None:
+            return bool(self._simulation.modify(order, size, price, plimit))
+        known = self._books.orders.get(order)
+        if known is None or not order.alive():
+            return False
+        if reason := fault_in_change(order, size, price, plimit):
+            order.addinfo(reason=reason)
+            self.notify(order)
+            return False
+        contract = order.data.contract
+        size = None if size is None else abs(contract.round_quantity(size))
+        price, plimit = on_grid(contract, price), on_grid(contract, plimit)
+        if self._groups.is_waiting(order):
+            wire = known.wire
+            if change_terms(order, size, price, plimit):
+                known.wire = wire_order(order, wire.client_order_id, wire.parent, wire.oco)
+                self.notify(order)
+            return True
+        if self._requests is None or not self._is_live(order):
+            return False
+        self._requests.modify(known.wire, size, *wire_prices(order.exectype, price, plimit))
+        return True
+
+    def _is_live(self, order: bt.Order) -> bool:
+        if not self._begun:
+            log.warning("order %s is left as it is: the bar is history", order.info.client_order_id)
+        return self._begun
 
     def orderstatus(self, order: bt.Order) -> int:
         """The status of ``order``."""
@@ -335,8 +289,18 @@ class LiveTraderBroker(bt.BrokerBase):
             return
         if self.follows_bars and not self._bar_round:
             return
+        if not self._begun and not self._begin(feeds):
+            return
         for item in self._store.hub.take_inbox(now if self.follows_bars else NEVER):
             item.apply()
+
+    def _begin(self, feeds: list[LiveTraderData]) -> bool:
+        """Once history is over, tell of what was before this run; whether it is over."""
+        if not self._store.hub.all_caught_up():
+            return False
+        self._begun = True
+        self._books.begin(feeds)
+        return True
 
     def _has_new_bar(self, feeds: list[LiveTraderData]) -> bool:
         positions = [feed.position_in_time() for feed in feeds]
@@ -353,8 +317,7 @@ class LiveTraderBroker(bt.BrokerBase):
             self._simulation = None
         else:
             simulation.next()
-        while (notification := simulation.get_notification()) is not None:
-            self._notifications.append(notification)
+        self._notifications.extend(told_by(simulation))
 
     def notify(self, order: bt.Order) -> None:
         """Tell the strategy of ``order`` as it is now."""
@@ -370,76 +333,30 @@ class LiveTraderBroker(bt.BrokerBase):
             return None
         return self._notifications.popleft()
 
-    def _on_event(self, event: TradeEvent) -> None:
-        order = self._by_id.get(event.order.client_order_id)
-        if event.fill is not None:
-            self._on_fill(order, event.fill, event.order.status is OrderStatus.FILLED)
-        if order is None or not order.alive():
-            return
-        if event.order.reason:
-            order.addinfo(reason=event.order.reason)
-        self._follow(order, event.order)
+    # ---- what became of requests (called in the background)
 
-    def _follow(self, order: bt.Order, venue: Order) -> None:
-        status = venue.status
-        if status is OrderStatus.ACCEPTED and order.status == bt.Order.Submitted:
-            order.accept(self)
-        elif status is OrderStatus.CANCELED:
-            order.cancel()
-        elif status is OrderStatus.EXPIRED:
-            bt.order.OrderBase.expire(order)
-            order.executed.dt = order.data.datetime[0]
-        elif status is OrderStatus.REJECTED and venue.reason == "margin":
-            order.margin()
-        elif status is OrderStatus.REJECTED:
-            order.reject(self)
-        else:
-            return
-        self.notify(order)
+    def _push_rejected(self, wire: Order, reason: str) -> None:
+        self._store.hub.push_inbox(wire.as_of, lambda: self._books.orders.reject(wire, reason))
 
-    def _on_fill(self, order: bt.Order | None, fill: Fill, is_last: bool) -> None:
-        info = self.account.register(self._store.contract(fill.symbol))
-        size = fill.side.sign * fill.quantity
-        done = self.account.apply(fill.symbol, size, fill.price, fill.commission)
-        if order is None:
-            return  # another client's order: the position is the account's all the same
-        order.execute(
-            self._stamp(order.data, fill),
-            done.size,
-            done.price,
-            done.closed,
-            done.closed_value,
-            done.closed_commission,
-            done.opened,
-            done.opened_value,
-            done.opened_commission,
-            info.margin,
-            done.profit,
-            done.position_size,
-            done.position_price,
-        )
-        if is_last:
-            order.completed()  # whatever rounding leaves of a sum of fractions
-        order.addcomminfo(info)
-        self.notify(order)
+    def _push_doubt(self, wire: Order, reason: str) -> None:
+        note = self._books.orders.note
+        self._store.hub.push_inbox(wire.as_of, lambda: note(wire.client_order_id, reason))
 
-    @staticmethod
-    def _stamp(feed: LiveTraderData, fill: Fill) -> float:
-        """The stamp of the bar that ``fill`` fell in."""
-        if not fill.kline:
-            return to_num(fill.datetime)
-        return to_num(feed.stamp_of(fill.kline))
-
-    def _note(self, client_order_id: str, reason: str) -> None:
-        self._by_id[client_order_id].addinfo(reason=reason)
-
-    def _reject(self, client_order_id: str, reason: str) -> None:
-        order = self._by_id[client_order_id]
-        if order.alive():
-            refuse(order, self, reason)
-            self.notify(order)
+    def _push_refused(self, client_order_id: str, reason: str) -> None:
+        self._store.hub.push_inbox(0, lambda: self._books.orders.note(client_order_id, reason))
 
     # ---- the books
+
+    def setcommission(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """Raises ConfigError: commissions are the venue's."""
+        no_commission()
+
+    addcommissioninfo = setcommission
+
+    @property
+    def account(self) -> Account:
+        """Cash and positions."""
+        return self._books.account
 
     @property
     def positions(self) -> dict[Any, bt.Position]:

@@ -6,32 +6,14 @@ from collections.abc import Callable
 
 import backtrader as bt
 
-from livetrader_core.errors import ConfigError
+from livetrader_bt.rates import Rates
 from livetrader_core.models import Contract
 
 
-class Rates:
-    """What one unit of each currency is worth in the base currency."""
-
-    def __init__(self, base: str = "USD", rates: dict[str, float] | None = None) -> None:
-        self.base = base
-        self._rates = {**(rates or {}), base: 1.0}
-
-    def of(self, currency: str) -> float:
-        """The rate of ``currency``. Raises ConfigError naming it if there is none."""
-        try:
-            return self._rates[currency]
-        except KeyError:
-            raise ConfigError(
-                f"no rate from {currency} to {self.base}: give one, as in "
-                f"rates={{'{currency}': …}} or under [rates] in livetrader.toml"
-            ) from None
-
-
-def contract_commission(contract: Contract, rate: float) -> ContractCommission:
-    """The CommissionInfo of ``contract``; ``rate`` values its currency in the base currency."""
+def contract_commission(contract: Contract, rates: Rates) -> ContractCommission:
+    """The CommissionInfo of ``contract``; ``rates`` value its currency in the base currency."""
     make: Callable[..., ContractCommission] = ContractCommission  # backtrader makes the signature
-    return make(contract=contract, rate=rate)
+    return make(contract=contract, rates=rates)
 
 
 class ContractCommission(bt.CommInfoBase):
@@ -42,16 +24,21 @@ class ContractCommission(bt.CommInfoBase):
     and a currency of its own all count.
     """
 
-    params = (("contract", None), ("rate", 1.0))
+    params = (("contract", None), ("rates", None))
 
     def __init__(self) -> None:
         self.contract: Contract = self.p.contract
-        self.rate: float = self.p.rate
         self.p.mult = self.contract.multiplier
         if self.contract.margined:
             self.p.margin = self.contract.margin_of(1.0) * self.rate
         super().__init__()
         self._stocklike = not self.contract.margined
+
+    @property
+    def rate(self) -> float:
+        """What one unit of the contract's currency is worth in the base currency."""
+        rates: Rates = self.p.rates
+        return rates.of(self.contract.currency)
 
     def get_margin(self, price: float) -> float:
         """What one unit reserves at ``price``."""

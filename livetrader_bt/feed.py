@@ -243,6 +243,10 @@ class LiveTraderData(bt.DataBase):
         if len(self.lines.datetime.array) < FEW_BARS:
             # Run at once, an indicator fails on fewer bars than its period.
             self._env._disable_runonce()
+        if self._env._dooptimize and self._env.p.maxcpus != 1:
+            if not self._env._dorunonce:
+                self._store.check_copies()
+            self._store.close()  # processes are forked next, and a thread may not be
 
     def _load(self) -> bool | None:
         if self._next_history < len(self._history):
@@ -367,6 +371,20 @@ class LiveTraderData(bt.DataBase):
         if self.p.stamp == "close":
             return stamp
         return self._sessions.kline_end(stamp, self._klines_timeframe)
+
+    def stamp_of_close(self, moment: int) -> int:
+        """What the bar carries that closes the trading day which ``moment`` is in (UTC ms)."""
+        day = self._sessions.trading_date(moment)
+        if self.p.stamp == "close":
+            return self._sessions.close_of(day)
+        if self._klines_timeframe == "1d":
+            return self._sessions.open_of(day)
+        return self._sessions.close_of(day) - duration_ms(self._klines_timeframe)
+
+    def last_stamp_of_day(self, moment: int) -> int:
+        """The latest stamp of a bar in the trading day which ``moment`` is in (UTC ms)."""
+        close = self._sessions.close_of(self._sessions.trading_date(moment))
+        return close if self.p.stamp == "close" else close - 1
 
     def stamp_of(self, opened: int) -> int:
         """What the bar that opened at ``opened`` carries (UTC ms)."""

@@ -41,6 +41,8 @@ class Source:
     trade_seq: int = 0
     #: Number of the last trade event that arrived.
     seen_seq: int = 0
+    #: Number of the last trade event that was in the books when the run began.
+    booked_seq: int = 0
     acked: int = -1
 
 
@@ -112,7 +114,7 @@ class Hub:
         self._channels: list[Channel] = []
         self._by_key: dict[tuple[str, str], list[Channel]] = {}
         self._inbox: deque[InboxItem] = deque()
-        self._trade_handler: Callable[[TradeEvent], None] | None = None
+        self._trade_handler: Callable[[Source, TradeEvent], None] | None = None
         self._moment = 0
         self._retry_at = NEVER
         self._stopped = False
@@ -137,11 +139,12 @@ class Hub:
             self._channels.clear()
             self._by_key.clear()
             self._inbox.clear()
+            self._trade_handler = None
             self._moment = 0
             self._stopped = False
             self._fresh = True
 
-    def on_trade(self, handler: Callable[[TradeEvent], None]) -> None:
+    def on_trade(self, handler: Callable[[Source, TradeEvent], None]) -> None:
         """Have trade events applied by ``handler``, through the inbox."""
         self._trade_handler = handler
 
@@ -191,7 +194,7 @@ class Hub:
         source.seen_seq = max(source.seen_seq, event.seq)
         handler = self._trade_handler
         if handler is not None:
-            self._inbox.append(InboxItem(event.clock, lambda: handler(event)))
+            self._inbox.append(InboxItem(event.clock, lambda: handler(source, event)))
 
     def _push_status(self, source: Source, status: FeedStatus) -> None:
         for channel in self._channels:

@@ -6,10 +6,10 @@ import asyncio
 import concurrent.futures
 import logging
 import threading
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
-from livetrader_core.errors import RequestTimeout
+from livetrader_core.errors import NotConnected, RequestTimeout
 
 log = logging.getLogger(__name__)
 Result = TypeVar("Result")
@@ -20,6 +20,8 @@ class IoThread:
 
     def __init__(self, name: str) -> None:
         self._loop = asyncio.new_event_loop()
+        self._ending = threading.Lock()
+        self._ended = False
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
@@ -28,23 +30,40 @@ class IoThread:
         self._loop.run_forever()
 
     def call(self, work: Coroutine[Any, Any, Result], timeout: float) -> Result:
-        """Run ``work`` in the loop and wait for it. Raises RequestTimeout."""
-        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        """Run ``work`` in the loop and wait for it. Raises RequestTimeout, NotConnected."""
+        with self._ending:
+            if self._ended:
+                work.close()
+                raise NotConnected("the store was closed meanwhile")
+            future = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:
             return future.result(timeout)
         except concurrent.futures.TimeoutError:
             future.cancel()
             raise RequestTimeout(f"no answer within {timeout:g} s") from None
+        except concurrent.futures.CancelledError:
+            raise NotConnected("the store was closed meanwhile") from None
 
-    def post(self, work: Coroutine[Any, Any, Any]) -> None:
-        """Run ``work`` in the loop without waiting."""
-        asyncio.run_coroutine_threadsafe(work, self._loop).add_done_callback(_log_failure)
+    def post(
+        self, work: Callable[[], Coroutine[Any, Any, Any]]
+    ) -> concurrent.futures.Future[Any] | None:
+        """Run what ``work`` makes in the loop without waiting; None if the thread has ended."""
+        with self._ending:
+            if self._ended:
+                return None
+            future = asyncio.run_coroutine_threadsafe(work(), self._loop)
+        future.add_done_callback(_log_failure)
+        return future
 
     def close(self) -> None:
         """Stop the loop and join the thread; may be called more than once."""
-        if not self._thread.is_alive():
-            return
-        self.call(_cancel_all(), 5.0)
+        with self._ending:
+            if self._ended:
+                return
+            self._ended = True
+            # Nothing follows it into the loop: no coroutine is left that never ran.
+            ending = asyncio.run_coroutine_threadsafe(_cancel_all(), self._loop)
+        concurrent.futures.wait([ending], 5.0)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(5.0)
         self._loop.close()

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from datetime import timedelta
-from typing import Any
+from typing import Any, NoReturn
 
 import backtrader as bt
 
 from livetrader_bt.feed import LiveTraderData, base_feed
+from livetrader_core.errors import ConfigError
 from livetrader_core.models import Contract
 
 #: Told to the strategy in ``order.info.reason``.
@@ -57,14 +58,68 @@ def on_grid(contract: Contract, price: float | None) -> float | None:
     return None if price is None else contract.round_price(price)
 
 
-def valid_until(valid: Any) -> Any:
-    """``valid`` as ``bt.Order`` understands it; 0 means the day, which it would take for never."""
-    if valid is not None and not isinstance(valid, timedelta) and valid == 0:
-        return timedelta()
-    return valid
+def valid_until(feed: LiveTraderData, valid: Any) -> Any:
+    """``valid`` as ``bt.Order`` understands it.
+
+    0 means the day, which it would take for never, and a number one of backtrader's own dates,
+    which it would forget.
+    """
+    if isinstance(valid, bool) or not isinstance(valid, (int, float)):
+        return valid
+    return feed.num2date(float(valid)) if valid else timedelta()
+
+
+def fault_in_trail(exectype: int | None, amount: float | None, percent: float | None) -> str:
+    """Why no order could trail by ``amount`` or ``percent``; empty if it could, or trails not."""
+    if exectype not in (bt.Order.StopTrail, bt.Order.StopTrailLimit):
+        return ""
+    for distance in (amount, percent):
+        if distance is not None and not (math.isfinite(distance) and distance >= 0):
+            return f"a trailing distance of {distance:g}"
+    return "" if amount or percent else "a trailing order without trailamount and trailpercent"
+
+
+def fault_in_parent(parent: bt.Order | None) -> str:
+    """Why no order could wait for ``parent``; empty if one could."""
+    if parent is None:
+        return ""
+    if parent.parent is not None:
+        return "its parent waits for a parent of its own"
+    if parent.alive() or parent.status == bt.Order.Completed:
+        return ""
+    return f"its parent is {parent.getstatusname().lower()}"
 
 
 def refuse(order: bt.Order, broker: Any, reason: str) -> None:
     """Reject ``order`` before it was sent, with ``reason`` in its info."""
     order.addinfo(reason=reason)
     order.reject(broker)
+
+
+def fault_in_change(
+    order: bt.Order, size: float | None, price: float | None, plimit: float | None
+) -> str:
+    """Why nobody could change ``order`` so; empty if somebody could."""
+    contract, exectype = order.data.contract, order.exectype
+    if price is not None and exectype in (bt.Order.Market, bt.Order.Close):
+        return f"a {order.getordername()} order has no price to change"
+    if plimit is not None and exectype not in (bt.Order.StopLimit, bt.Order.StopTrailLimit):
+        return f"a {order.getordername()} order has no plimit to change"
+    if size is not None and math.isfinite(size) and abs(size) <= abs(order.executed.size):
+        return f"{abs(order.executed.size):g} are filled already: the size must stay above that"
+    return fault_in(contract, order.size if size is None else size, price, plimit)
+
+
+def no_commission() -> NoReturn:
+    """Raises ConfigError that says where commissions come from."""
+    raise ConfigError(
+        "commission, margin and multiplier come from the venue's contract, in a backtest as in "
+        "live trading: set them where the market's contracts are configured (contracts = … in "
+        "livetrader.toml), not with setcommission()"
+    )
+
+
+def check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
+    """Raise ConfigError unless ``value`` of the parameter ``name`` is one of ``choices``."""
+    if value not in choices:
+        raise ConfigError(f"{name}={value!r}: it is one of {', '.join(choices)}")

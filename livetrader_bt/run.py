@@ -13,7 +13,8 @@ import backtrader as bt
 
 from livetrader_bt.recorder import Recorder
 from livetrader_bt.results import RunSummary, SymbolStats
-from livetrader_bt.store import LiveTraderStore, Moment
+from livetrader_bt.store import LiveTraderStore
+from livetrader_bt.switch import Moment
 from livetrader_bt.times import moment_ms
 from livetrader_core.errors import ConfigError
 

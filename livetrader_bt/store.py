@@ -2,48 +2,37 @@
 
 from __future__ import annotations
 
-import asyncio
 import atexit
-import functools
 import logging
 import weakref
 from collections import deque
-from collections.abc import Callable, Coroutine, Mapping, Sequence
-from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import backtrader as bt
 
-from livetrader_bt.commission import Rates
-from livetrader_bt.hub import Channel, Hub, Source
-from livetrader_bt.io import IoThread
-from livetrader_bt.times import bt_timeframe, moment_ms
-from livetrader_core.errors import ConfigError, LiveTraderError, UnknownSymbol
-from livetrader_core.local import LocalSession
-from livetrader_core.models import Balance, Contract, Klines, Order, Position, market_of
-from livetrader_core.rpc.session import RemoteSession
-from livetrader_core.service import MAX_KLINES, MarketService
-from livetrader_core.session import MarketInfo, Session
-from livetrader_core.trade import TradeService
+from livetrader_bt.connection import ELSEWHERE, Connection
+from livetrader_bt.hub import Channel
+from livetrader_bt.rates import Rates
+from livetrader_bt.runs import run_of
+from livetrader_bt.switch import Moment, Switch
+from livetrader_core.errors import ConfigError
+from livetrader_core.session import Session
 
 if TYPE_CHECKING:
-    from livetrader_bt.backtest import LiveTraderBackBroker
     from livetrader_bt.broker import LiveTraderBroker
     from livetrader_bt.feed import LiveTraderData
 
 log = logging.getLogger(__name__)
-Result = TypeVar("Result")
-Moment = int | str | datetime | None
-
-MODES = ("backtest", "paper", "live")
 
 
-class LiveTraderStore:
+class LiveTraderStore(Connection):
     """Market data and trading of livetrader for one Cerebro.
 
     ``endpoint`` is a server's base endpoint, or a mapping from MARKET to endpoint. With
     ``service=`` (a MarketService, a TradeService, or both in a tuple) the services run inside
-    this process instead. ``rates`` say what one unit of each currency is worth in ``base``.
+    this process instead. ``rates`` say what one unit of each currency is worth in ``base``: a
+    number, or a symbol that has a feed here (see :class:`~livetrader_bt.rates.Rates`).
 
     ``align_timeout`` is how many seconds the klines of one moment wait for those of other feeds
     whose venue does not tell its clock; 0 delivers each as it comes. Feeds whose venues differ by
@@ -57,32 +46,40 @@ class LiveTraderStore:
         *,
         service: Any = None,
         base: str = "USD",
-        rates: Mapping[str, float] | None = None,
+        rates: Mapping[str, float | str] | None = None,
         align_timeout: float = 1.0,
         mix_delays: bool = False,
         timeout: float = 10.0,
     ) -> None:
-        if (endpoint is None) == (service is None):
-            raise ConfigError("LiveTraderStore needs either an endpoint or service=…")
-        self.endpoint = endpoint
-        self.timeout = timeout
+        super().__init__(endpoint, service, timeout, align_timeout)
         self.mix_delays = mix_delays
         self.rates = Rates(base, dict(rates or {}))
-        self.hub = Hub(align_timeout)
-        self._service = service
-        self._io: IoThread | None = None
-        self._sessions: dict[str, Session] = {}
-        self._sources: dict[str, Source] = {}
-        self._markets: dict[str, tuple[str, MarketInfo]] = {}
-        self._contracts: dict[str, Contract] = {}
         self._notifications: deque[Any] = deque()
         self._broker: LiveTraderBroker | None = None
         self._feeds: list[LiveTraderData] = []
-        self._cerebro: Any = None
         self._asked: set[int] = set()
         self._late_told = 0
-        self._in_order = asyncio.Lock()
         _open_stores.add(self)
+
+    # ---- copies in other processes, as an optimization makes them
+
+    def __getstate__(self) -> dict[str, Any]:
+        kept = ("endpoint", "timeout", "mix_delays", "rates", "_contracts")
+        return {
+            **{name: getattr(self, name) for name in kept},
+            "align_timeout": self.hub.align_timeout,
+            "elsewhere": self._service is not None,
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(  # type: ignore[misc]
+            state["endpoint"],
+            service=ELSEWHERE if state["elsewhere"] else None,
+            align_timeout=state["align_timeout"],
+            mix_delays=state["mix_delays"],
+            timeout=state["timeout"],
+        )
+        self.rates, self._contracts = state["rates"], state["_contracts"]
 
     # ---- what users call
 
@@ -113,6 +110,9 @@ class LiveTraderStore:
         cash: float | Mapping[str, float] | None = None,
         check_margin: bool = False,
         backfill_orders: str = "refuse",
+        stop_orders: str = "keep",
+        adopt: bool = True,
+        ids: Any = None,
         **feed_params: Any,
     ) -> list[LiveTraderData]:
         """Put ``symbols`` and the broker into ``cerebro``: the switch from backtest to live.
@@ -120,303 +120,82 @@ class LiveTraderStore:
         ``mode`` is "backtest" (history only, backtrader's own simulated broker), "paper" (live
         bars, simulated fills at the server) or "live" (live bars, the venue's own fills); it is
         refused if the server trades a symbol otherwise. ``timeframe`` is one for all or one for
-        each symbol. ``fromdate`` and ``todate`` bound the bars by the moment they close.
+        each symbol. ``fromdate`` and ``todate`` bound the bars by the moment they close; without a
+        time zone of their own they, and ``live_from``, are in ``tz`` if that is given, else UTC.
 
         ``live_from``: bars that close up to then only warm up; orders on them are refused. In
         paper mode on a server that replays recordings, the replay begins there. ``cash`` is what
-        a backtest starts with (by default what the server's accounts hold); ``check_margin`` and
-        ``backfill_orders`` are those of the brokers.
+        a backtest starts with (by default what the server's accounts hold); ``check_margin``,
+        ``backfill_orders``, ``stop_orders``, ``adopt`` and ``ids`` are those of the brokers. The
+        rest is for the feeds.
 
         Raises ConfigError, UnknownSymbol, UnknownTimeframe, Unavailable.
         """
-        if mode not in MODES:
-            raise ConfigError(f"mode {mode!r} does not exist; there are {', '.join(MODES)}")
-        frames = [timeframe] * len(symbols) if isinstance(timeframe, str) else list(timeframe)
-        if len(frames) != len(symbols):
-            raise ConfigError(f"{len(symbols)} symbols but {len(frames)} timeframes")
-        start = moment_ms(live_from)
-        self.connect()
-        try:
-            if mode != "backtest":
-                self._check_mode(symbols, mode)
-                self._check_begun(symbols, start)
-                if start is not None:
-                    self.begin_replay(start, moment_ms(todate))
-            datas = [
-                self._add_feed(cerebro, symbol, frame, mode, fromdate, todate, feed_params)
-                for symbol, frame in zip(symbols, frames, strict=True)
-            ]
-            broker = self._make_broker(mode, start, cash, check_margin, backfill_orders)
-        except BaseException:
-            self.close()
-            raise
-        cerebro.setbroker(broker)
-        return datas
-
-    def _add_feed(
-        self,
-        cerebro: bt.Cerebro,
-        symbol: str,
-        timeframe: str,
-        mode: str,
-        fromdate: Moment,
-        todate: Moment,
-        params: Mapping[str, Any],
-    ) -> LiveTraderData:
-        # An unknown symbol, or a currency without a rate, fails here, by its name.
-        self.rates.of(self.contract(symbol).currency)
-        frame, compression = bt_timeframe(timeframe)
-        data = self.getdata(
-            symbol,
-            name=symbol,
-            timeframe=frame,
-            compression=compression,
-            fromdate=_as_datetime(fromdate),
-            todate=_as_datetime(todate),
-            historical=mode == "backtest",
-            **params,
+        broker_params = {
+            "check_margin": check_margin,
+            "backfill_orders": backfill_orders,
+            "stop_orders": stop_orders,
+            "adopt": adopt,
+            "ids": ids,
+        }
+        switch = Switch(
+            mode, timeframe, fromdate, todate, live_from, cash, broker_params, feed_params
         )
-        cerebro.adddata(data)
-        return data
-
-    def _make_broker(
-        self,
-        mode: str,
-        live_from: int | None,
-        cash: float | Mapping[str, float] | None,
-        check_margin: bool,
-        backfill_orders: str,
-    ) -> LiveTraderBroker | LiveTraderBackBroker:
-        if mode != "backtest":
-            return self.getbroker(backfill_orders=backfill_orders, check_margin=check_margin)
-        from livetrader_bt.backtest import LiveTraderBackBroker
-
-        make: Callable[..., LiveTraderBackBroker] = LiveTraderBackBroker
-        return make(
-            store=self,
-            account_cash=self._starting_cash(cash),
-            live_from=live_from or 0,
-            check_margin=check_margin,
-        )
-
-    def _starting_cash(self, cash: float | Mapping[str, float] | None) -> dict[str, float]:
-        if isinstance(cash, Mapping):
-            return dict(cash)
-        if cash is not None:
-            return {self.rates.base: float(cash)}
-        from_accounts = _cash_by_currency(self.balances())
-        if not from_accounts:
-            raise ConfigError("this server has no account: give the backtest its cash=…")
-        return from_accounts
-
-    # ---- connection
-
-    def connect(self) -> None:
-        """Connect, if not yet; feeds and the broker do so themselves. Raises Unavailable."""
-        if self._io is not None:
-            return
-        self._io = IoThread("livetrader-store")
-        self._in_order = asyncio.Lock()
-        try:
-            for name, session in self._make_sessions().items():
-                self._open_session(name, session)
-        except BaseException:
-            self.close()
-            raise
-
-    def _make_sessions(self) -> dict[str, Session]:
-        if self._service is not None:
-            services = self._service if isinstance(self._service, tuple) else (self._service,)
-            market = next((s for s in services if isinstance(s, MarketService)), None)
-            trade = next((s for s in services if isinstance(s, TradeService)), None)
-            return {"module": LocalSession(market, trade)}
-        endpoints = [self.endpoint] if isinstance(self.endpoint, str) else self._mapped().values()
-        return {e: RemoteSession(e, timeout=self.timeout) for e in dict.fromkeys(endpoints)}
-
-    def _mapped(self) -> Mapping[str, str]:
-        return self.endpoint if isinstance(self.endpoint, Mapping) else {}
-
-    def _open_session(self, name: str, session: Session) -> None:
-        source = Source(name)
-        self._sessions[name] = session
-        self._sources[name] = source
-        self.call(session.open(functools.partial(self.hub.push, source), trade_from=-1))
-        # Events of earlier runs are not sent again: nothing waits for them.
-        source.seen_seq = max(source.seen_seq, self.call(session.status())["trade_seq"])
-        wanted = [market for market, endpoint in self._mapped().items() if endpoint == name]
-        for market, info in session.info.markets.items():
-            if not wanted or market in wanted:
-                self._markets[market] = (name, info)
+        return switch.apply(self, cerebro, symbols)
 
     def close(self) -> None:
         """Disconnect; may be called more than once. A later use connects anew."""
-        self.hub.stop()
-        io, self._io = self._io, None
-        sessions, self._sessions = self._sessions, {}
-        if io is None:
-            return
-        for session in sessions.values():
-            try:
-                io.call(session.close(), self.timeout)
-            except LiveTraderError as error:
-                log.warning("closing %s: %s", session, error)
-        io.close()
-        self._sources.clear()
-        self._markets.clear()
-        self.hub.clear()
+        super().close()
+        self._feeds.clear()
+        self._asked.clear()
 
-    # ---- requests, blocking
+    # ---- rates
 
-    def call(self, work: Coroutine[Any, Any, Result]) -> Result:
-        """Run a request of a session and wait for it."""
-        if self._io is None:
-            work.close()
-            raise ConfigError("the store is not connected")
-        return self._io.call(work, self.timeout + 5.0)
+    def seed_rates(
+        self, at: int | None = None, feeds: Sequence[LiveTraderData] | None = None
+    ) -> None:
+        """Know the rates that follow a symbol, as they are or as they were at ``at`` (UTC ms).
 
-    def post(self, work: Coroutine[Any, Any, Any]) -> None:
-        """Run a request of a session in the background."""
-        if self._io is None:
-            work.close()
-            return
-        self._io.post(work)
+        Where ``feeds`` are given, it must be among theirs. Raises UnknownSymbol, Unavailable,
+        ConfigError.
+        """
+        if feeds is not None:
+            self.check_rates(feeds)
+        for symbol in self.rates.symbols:
+            price = self._price_at(symbol, at)
+            if price is None:
+                raise ConfigError(f"rates: {symbol} has no klines to take a rate from")
+            self.rates.seed(symbol, price)
 
-    def post_in_order(self, work: Coroutine[Any, Any, Any]) -> None:
-        """:meth:`post`, but begun only when what was posted so before is done."""
-
-        async def wait_for_turn() -> None:
-            async with self._in_order:
-                await work
-
-        self.post(wait_for_turn())
-
-    def market(self, symbol: str) -> MarketInfo:
-        """What is known of the symbol's MARKET. Raises UnknownSymbol."""
-        return self._route(symbol)[1]
-
-    def session(self, symbol: str) -> Session:
-        """The session that serves ``symbol``. Raises UnknownSymbol."""
-        return self._sessions[self._route(symbol)[0]]
-
-    @property
-    def sessions(self) -> list[Session]:
-        """All sessions."""
-        return list(self._sessions.values())
-
-    def source(self, symbol: str) -> Source:
-        """The hub's view of the session that serves ``symbol``."""
-        return self._sources[self._route(symbol)[0]]
-
-    def _route(self, symbol: str) -> tuple[str, MarketInfo]:
-        self.connect()
-        try:
-            return self._markets[market_of(symbol)]
-        except KeyError:
-            served = ", ".join(sorted(self._markets)) or "none"
-            where = self.endpoint or "the service"
-            raise UnknownSymbol(
-                f"{symbol}: {where} does not serve the market {market_of(symbol)}; served: {served}"
-            ) from None
-
-    def contract(self, symbol: str) -> Contract:
-        """The contract of ``symbol``. Raises UnknownSymbol."""
-        if symbol not in self._contracts:
-            self._contracts[symbol] = self.call(self.session(symbol).get_contract(symbol))
-        return self._contracts[symbol]
-
-    def history(
-        self, symbol: str, timeframe: str, from_ts: int | None, to_ts: int | None
-    ) -> Klines:
-        """All closed klines that open in [``from_ts``, ``to_ts``), in as many pages as it takes."""
+    def _price_at(self, symbol: str, at: int | None) -> float | None:
         session = self.session(symbol)
-        pages: list[Klines] = []
-        while True:
-            page = self.call(
-                session.get_kline_histories(symbol, from_ts, MAX_KLINES, to_ts, timeframe)
-            )
-            pages.insert(0, page)
-            if len(page) < MAX_KLINES:
-                return Klines.concat(pages)
-            to_ts = int(page.datetime[0])
+        for timeframe in ("1m", "1d"):
+            last = self.call(session.get_kline_histories(symbol, None, 1, at, timeframe))
+            if len(last):
+                return float(last.close[-1])
+        for timeframe in ("1d", "1m"):
+            later = self.history(symbol, timeframe, at, None)
+            if len(later):
+                return float(later.open[0])
+        return None
 
-    def subscribe(
-        self, symbol: str, timeframe: str, from_ts: int | None, limit: int | None
-    ) -> Klines:
-        """History so far; what closes later arrives at the hub, without a hole between."""
-        return self.call(self.session(symbol).subscribe(symbol, timeframe, from_ts, limit))
-
-    def balances(self) -> list[Balance]:
-        """The accounts of all sessions that trade."""
-        return [
-            balance
-            for session in self._trading_sessions()
-            for balance in self.call(session.fetch_balance())
-        ]
-
-    def positions(self) -> list[Position]:
-        """The net positions of all sessions that trade."""
-        return [
-            position
-            for session in self._trading_sessions()
-            for position in self.call(session.fetch_positions())
-        ]
-
-    def open_orders(self) -> list[Order]:
-        """The open orders of all sessions that trade."""
-        return [
-            order
-            for session in self._trading_sessions()
-            for order in self.call(session.fetch_open_orders())
-        ]
-
-    def _trading_sessions(self) -> list[Session]:
-        self.connect()
-        trading = {name for name, info in self._markets.values() if info.trade}
-        return [session for name, session in self._sessions.items() if name in trading]
-
-    def fills_on_bars(self) -> bool:
-        """Whether every venue here simulates fills on closed klines."""
-        kinds = {info.fill_on for _, info in self._markets.values() if info.trade}
-        return kinds == {"bar"}
-
-    def _check_mode(self, symbols: Sequence[str], mode: str) -> None:
-        for symbol in symbols:
-            trade = self.market(symbol).trade
-            if trade is None:
+    def check_rates(self, feeds: Sequence[LiveTraderData]) -> None:
+        """Raise ConfigError if a rate follows a symbol that is not among ``feeds``."""
+        served = {feed.symbol for feed in feeds}
+        for symbol in self.rates.symbols:
+            if symbol not in served:
                 raise ConfigError(
-                    f"{symbol}: {self.endpoint or 'the service'} does not trade this market; "
-                    "add it to a [trades.…] section of the server, or use mode='backtest'"
+                    f"rates: a currency follows {symbol}, which has no feed in this Cerebro: add "
+                    "it to the symbols, or give a number"
                 )
-            if trade != mode:
-                raise ConfigError(
-                    f"{symbol}: mode={mode!r} was asked for, but this server's trading of it is "
-                    f"{trade}"
-                )
-
-    def _check_begun(self, symbols: Sequence[str], live_from: int | None) -> None:
-        waiting = [symbol for symbol in symbols if not self.market(symbol).begun]
-        if waiting and live_from is None:
-            raise ConfigError(
-                f"{waiting[0]}: this market is a recording that has not begun; say where it goes "
-                "live with live_from=…, or start its server with start = …"
-            )
-
-    # ---- replays
-
-    def begin_replay(self, start: int, end: int | None = None) -> None:
-        """Begin the recorded markets of all sessions at ``start`` (UTC ms)."""
-        self.connect()
-        paced = {name for name, info in self._markets.values() if info.paced}
-        for name, session in self._sessions.items():
-            if name in paced:
-                self.call(session.follow(0))
-            self.call(session.begin_replay(start, end))
-            self._sources[name].clock = max(self._sources[name].clock, start)
 
     def acknowledge(self) -> None:
         """Tell paced markets that the strategy is done with what it was given."""
         for source, clock in self.hub.unacked():
-            self.post_in_order(self._sessions[source.name].ack(clock))
+            self._acknowledge(self._sessions[source.name], clock)
+
+    def _acknowledge(self, session: Session, clock: int) -> None:
+        self.post_in_order(lambda: session.ack(clock))
 
     def opens_round(self, data: LiveTraderData) -> bool:
         """Whether ``data`` is the first feed that Cerebro asks in this round: it may wait for all.
@@ -444,7 +223,6 @@ class LiveTraderStore:
 
     def start(self, data: LiveTraderData | None = None, broker: Any = None) -> None:
         """Called by Cerebro, and by feeds and the broker as they start."""
-        self.connect()
         # Feeds overload ==, so they are told apart by identity.
         if data is not None and not any(feed is data for feed in self._feeds):
             self._feeds.append(data)
@@ -452,21 +230,28 @@ class LiveTraderStore:
             self._broker = broker
 
     def attach(self, cerebro: bt.Cerebro) -> None:
-        """Know the Cerebro that this store works for, so that its end ends any wait here."""
-        if cerebro is self._cerebro:
+        """Know a Cerebro that this store works for, so that its end ends any wait here."""
+        run = run_of(cerebro)
+        if any(store is self for store in run.stores):
             return
-        self._cerebro = cerebro
+        run.stores.append(self)
         cerebro.addstore(self)
         # Without it a fill would be told to the strategy only with the next bar.
         cerebro.p.quicknotify = True
-        runstop = cerebro.runstop
 
-        def runstop_now() -> None:
-            runstop()
-            self.hub.wake()
-            self.hub.stop()
+    def begin_run(self) -> None:
+        """A Cerebro of this store is about to run: nothing of an earlier run is left."""
+        if self._feeds or self._broker is not None or self.hub.channels:
+            self.stop()
+        if self._io is None and self._replayed is not None and self._service is not ELSEWHERE:
+            self.begin_replay(*self._replayed)
 
-        cerebro.runstop = runstop_now
+    def abort_run(self) -> None:
+        """A run raised: what backtrader would have stopped at its end is stopped."""
+        broker = self._broker
+        if broker is not None:
+            broker.stop()
+        self.stop()
 
     def add_channel(self, channel: Channel) -> None:
         """Have the events of ``channel`` collected.
@@ -504,6 +289,11 @@ class LiveTraderStore:
             self._late_told = late
             self.put_notification(f"{late} klines came late: after others of a later moment")
 
+    def warn(self, message: str) -> None:
+        """Have ``message`` logged, and told to ``notify_store``."""
+        log.warning("%s", message)
+        self.put_notification(message)
+
     def put_notification(self, message: str, *args: Any, **kwargs: Any) -> None:
         """Have ``message`` told to ``notify_store``."""
         self._notifications.append((message, args, kwargs))
@@ -512,20 +302,6 @@ class LiveTraderStore:
         """Messages since the last call."""
         self._notifications.append(None)
         return list(iter(self._notifications.popleft, None))
-
-
-def _as_datetime(moment: Moment) -> datetime | None:
-    ts = moment_ms(moment)
-    if ts is None:
-        return None
-    return datetime(1970, 1, 1) + timedelta(milliseconds=ts)
-
-
-def _cash_by_currency(balances: Sequence[Balance]) -> dict[str, float]:
-    cash: dict[str, float] = {}
-    for balance in balances:
-        cash[balance.currency] = cash.get(balance.currency, 0.0) + balance.cash
-    return cash
 
 
 _open_stores: weakref.WeakSet[LiveTraderStore] = weakref.WeakSet()

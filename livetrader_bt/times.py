@@ -62,11 +62,11 @@ def to_ms(num: float) -> int:
     return round((num - _EPOCH_ORDINAL) * DAY_MS)
 
 
-def moment_ms(value: int | str | date | datetime | None) -> int | None:
+def moment_ms(value: int | str | date | datetime | None, zone: tzinfo | None = None) -> int | None:
     """A moment as a user writes it in milliseconds.
 
-    Takes UTC milliseconds, an ISO string, a date or a datetime; without a time zone it is UTC.
-    Raises ConfigError.
+    Takes UTC milliseconds, an ISO string, a date or a datetime; without a time zone of its own it
+    is in ``zone`` (UTC if that is None). Raises ConfigError.
     """
     if value is None or isinstance(value, int):
         return value
@@ -80,7 +80,8 @@ def moment_ms(value: int | str | date | datetime | None) -> int | None:
     if not isinstance(value, datetime):
         value = datetime.combine(value, time())
     if value.tzinfo is None:
-        value = value.replace(tzinfo=timezone.utc)
+        localize = getattr(zone, "localize", None)
+        value = localize(value) if localize else value.replace(tzinfo=zone or timezone.utc)
     return round(value.timestamp() * 1000)
 
 

@@ -167,18 +167,26 @@ def _revealed(value: Any) -> Any:
 
 
 class RatesConfig(Section):
-    """``[rates]``: ``base``, and what one unit of each other currency is worth in it."""
+    """``[rates]``: ``base``, and what one unit of each other currency is worth in it.
+
+    ``values`` are numbers; ``symbols`` are those whose price the rate is, as ``FOREX.EURUSD``, or
+    its inverse, as ``1/FOREX.USDJPY``.
+    """
 
     base: str = "USD"
     values: dict[str, float] = {}
+    symbols: dict[str, str] = {}
 
     @model_validator(mode="before")
     @classmethod
     def _gather_values(cls, table: Any) -> Any:
         if not isinstance(table, Mapping):
             return table
-        values = {key: value for key, value in table.items() if key != "base"}
-        return {**{k: v for k, v in table.items() if k == "base"}, "values": values}
+        rates = {key: value for key, value in table.items() if key != "base"}
+        symbols = {key: value for key, value in rates.items() if _is_symbol(value)}
+        values = {key: value for key, value in rates.items() if key not in symbols}
+        base = {key: value for key, value in table.items() if key == "base"}
+        return {**base, "values": values, "symbols": symbols}
 
     @field_validator("base")
     @classmethod
@@ -192,6 +200,15 @@ class RatesConfig(Section):
             if not 0 < value < float("inf"):
                 raise ValueError(f"the rate of {_currency(currency)} must be above 0")
         return {_currency(currency): value for currency, value in values.items()}
+
+    @field_validator("symbols")
+    @classmethod
+    def _check_symbols(cls, symbols: dict[str, str]) -> dict[str, str]:
+        return {_currency(currency): symbol for currency, symbol in symbols.items()}
+
+
+def _is_symbol(value: Any) -> bool:
+    return isinstance(value, str) and re.fullmatch(r"(1/)?[A-Z]+\.\S+", value) is not None
 
 
 def _currency(name: str) -> str:

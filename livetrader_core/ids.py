@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import itertools
 import logging
 import os
 import secrets
 import sqlite3
 import sys
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 log = logging.getLogger(__name__)
@@ -17,11 +18,12 @@ _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
 
 
 class OrderIds:
-    """Ids such as ``k3f9a2.7-1c``: a random name, the number of the run, a counter.
+    r"""Ids such as ``k3f9a2.7-1c``: a random name, the number of the run, a counter.
 
     ``path`` is a small file that remembers name and run; None: one in the user's state folder.
     Where it cannot be written, a longer random name takes its place. Ids have at most 20 ASCII
-    characters and no ``;``.
+    characters and no ``;``. Between :meth:`hold` and :meth:`release` others know that the run is
+    under way.
     """
 
     def __init__(self, path: str | Path | None = None) -> None:
@@ -29,6 +31,32 @@ class OrderIds:
         #: What the ids of this run begin with.
         self.run = self._begin_run()
         self._numbers = itertools.count(1)
+        self._mark: int | None = None
+
+    def hold(self) -> None:
+        """Say that this run is under way, until :meth:`release` or the end of the process."""
+        number = self.run.partition(".")[2]
+        if number and self._mark is None:
+            self._mark = _acquire(self._mark_of(number))
+
+    def release(self) -> None:
+        """The run is over; may be called more than once."""
+        mark, self._mark = self._mark, None
+        if mark is not None:
+            with suppress(OSError):
+                self._mark_of(self.run.partition(".")[2]).unlink()
+            os.close(mark)
+
+    def is_earlier(self, client_order_id: str) -> bool:
+        """Whether a run with the same file made ``client_order_id`` that is over."""
+        name, dot, _ = self.run.partition(".")
+        run = client_order_id.partition("-")[0]
+        if not dot or not run.startswith(name + dot) or run == self.run:
+            return False
+        return not _is_held(self._mark_of(run.partition(".")[2]))
+
+    def _mark_of(self, number: str) -> Path:
+        return self.path.with_name(f"{self.path.name}.run-{number}")
 
     def next(self) -> str:
         """A new id."""
@@ -43,6 +71,34 @@ class OrderIds:
             )
             return _random(12)
         return f"{name}.{_base36(run)}"
+
+
+def _acquire(path: Path) -> int | None:
+    """Lock the file ``path``; None if that cannot be."""
+    try:
+        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        log.warning("%s cannot say that this run is under way: %s", path, error)
+        return None
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(file)
+        return None
+    return file
+
+
+def _is_held(path: Path) -> bool:
+    """Whether some run has the file ``path`` locked; what a dead one left is removed."""
+    if not path.exists():
+        return False
+    file = _acquire(path)
+    if file is None:
+        return True
+    with suppress(OSError):
+        path.unlink()
+    os.close(file)
+    return False
 
 
 def default_path() -> Path:

@@ -62,6 +62,14 @@ def test_without_a_file_a_generated_market_and_paper_money() -> None:
     assert config.journal.path.parent.is_dir()
 
 
+def test_a_rate_is_a_number_or_a_symbol(tmp_path: Path) -> None:
+    path = tmp_path / "livetrader.toml"
+    path.write_text(REPLAY + "[rates]\nCNY = 0.14\nJPY = '1/FOREX.USDJPY'\nEUR = 'FOREX.EURUSD'\n")
+    rates = load_config(path, {"LIVETRADER_RATES__CHF": "1.1"}).rates
+    assert rates.values == {"CNY": 0.14, "CHF": 1.1}
+    assert rates.symbols == {"JPY": "1/FOREX.USDJPY", "EUR": "FOREX.EURUSD"}
+
+
 def test_the_example_is_a_valid_configuration() -> None:
     config = load_config(EXAMPLE, {})
     market, trade = build_services(config)
@@ -171,6 +179,7 @@ def test_journal_and_store_are_relative_to_the_file(folder: Path) -> None:
         (REPLAY + "[trades.p]\nadapter='paper'\ncash={USD='x'}", "trades.p.cash: expected a num"),
         (REPLAY + "[trades.p]\nadapter='paper'\nmarket='us'", "trades.p.market: .*no setting"),
         (REPLAY + "[rates]\ncny = 1", "livetrader.toml: rates: 'cny' is not a currency"),
+        (REPLAY + "[rates]\njpy = '1/FOREX.USDJPY'", "'jpy' is not a currency"),
         (REPLAY + "[rates]\nCNY = 0", "livetrader.toml: rates: the rate of CNY must be above 0"),
         (REPLAY + "[rates]\nCNY = 'much'", "livetrader.toml: rates.CNY: expected a valid number"),
         ("[server]\nheartbeat = 1", "livetrader.toml: markets: nothing to serve"),

@@ -138,7 +138,7 @@ def _store(settings: Settings, endpoint: str | None, mode: str) -> LiveTraderSto
     from livetrader_core.config import build_services
 
     config = settings.config
-    rates = config.rates.values
+    rates: dict[str, float | str] = {**config.rates.values, **config.rates.symbols}
     where = settings.endpoint(endpoint)
     if where is not None:
         return LiveTraderStore(where, base=config.rates.base, rates=rates)

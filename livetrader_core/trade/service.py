@@ -432,6 +432,7 @@ class TradeService:
             self._held.cancel(order)
         else:
             await self._adapter(order.symbol).cancel_order(client_order_id)
+            await _let_tell()
 
     async def modify_order(
         self,
@@ -458,6 +459,7 @@ class TradeService:
         adapter = self._adapter(order.symbol)
         changed = await adapter.modify_order(client_order_id, quantity, price, stop_price)
         self._change(adapter, changed)
+        await _let_tell()
         return self._find(client_order_id) or changed
 
     async def _existing(self, client_order_id: str) -> Order:
@@ -814,6 +816,15 @@ class TradeService:
         task = asyncio.get_running_loop().create_task(work)
         task.add_done_callback(_log_failure)
         return task
+
+
+async def _let_tell() -> None:
+    """Let events that a venue in this process has told be journaled.
+
+    Else they came after what the caller asks for next, and would be taken for later news.
+    """
+    for _ in range(2):
+        await asyncio.sleep(0)
 
 
 def _in_doubt(order: Order) -> bool:

@@ -161,7 +161,7 @@ def test_day_orders_end_with_the_day_and_zero_means_the_day() -> None:
 
     ran = run([contract()], [flat("US.A", range(1500), 50.0)], action)
     ended = [order for order in ran.told if order.status == order.Expired]
-    assert [(to_ms(order.executed.dt) - START) // 60_000 for order in ended] == [1440]
+    assert [(to_ms(order.executed.dt) - START) // 60_000 for order in ended] == [1441]
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import shutil
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -45,6 +47,44 @@ def test_copied_file_does_not_continue_the_original(tmp_path: Path) -> None:
     first = OrderIds(tmp_path / "ids.db")
     shutil.copy(tmp_path / "ids.db", tmp_path / "copy.db")
     assert OrderIds(tmp_path / "copy.db").run.split(".")[0] != first.run.split(".")[0]
+
+
+def test_earlier_ids_are_those_of_runs_that_are_over(tmp_path: Path) -> None:
+    path = tmp_path / "ids.db"
+    first, second = OrderIds(path), OrderIds(path)
+    first.hold()
+    second.hold()
+    name = first.next()
+    assert not second.is_earlier(name)
+    first.release()
+    first.release()
+    assert second.is_earlier(name)
+    assert not second.is_earlier(second.next())
+    assert not second.is_earlier(OrderIds(tmp_path / "other.db").next())
+    assert not second.is_earlier("manual-1")
+    second.release()
+    assert {file.name for file in tmp_path.iterdir()} == {"ids.db", "other.db"}
+
+
+def test_ids_of_a_run_that_was_killed_are_earlier(tmp_path: Path) -> None:
+    path = tmp_path / "ids.db"
+    dying = (
+        "import os, sys; from livetrader_core.ids import OrderIds; ids = OrderIds(sys.argv[1]); "
+        "ids.hold(); print(ids.next(), flush=True); sys.stdin.read(); os._exit(9)"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", dying, str(path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        name = process.stdout.readline().strip()
+        ids = OrderIds(path)
+        assert not ids.is_earlier(name)
+        process.kill()
+    assert ids.is_earlier(name)
+    assert [file.name for file in tmp_path.iterdir()] == ["ids.db"]
 
 
 @pytest.mark.parametrize("damage", ["folder", "garbage"])
