@@ -74,16 +74,28 @@ class Gate:
     def _risk_refusal(self, order: Order, counts: bool) -> str:
         if self._risk is None:
             return ""
-        working = sum(
-            other.remaining
-            for other in self._open_orders()
-            if other.client_order_id != order.client_order_id
-            and (other.symbol, other.side) == (order.symbol, order.side)
-        )
         known = Exposure(
             self._contracts.get(order.symbol),
             self._prices.get(order.symbol, 0.0),
             self._books.expected(order.symbol),
-            working,
+            self._working(order),
         )
         return self._risk.refusal(order, known, counts)
+
+    def _working(self, order: Order) -> float:
+        """What could trade beside ``order``: of orders that end one another, only the largest."""
+        largest: dict[tuple[str, str], float] = {}
+        for other in self._open_orders():
+            alike = (other.symbol, other.side) == (order.symbol, order.side)
+            if alike and other.client_order_id != order.client_order_id:
+                group = _group(other)
+                largest[group] = max(largest.get(group, 0.0), other.remaining)
+        own = _group(order)
+        largest[own] = max(0.0, largest.get(own, 0.0) - order.remaining)
+        return sum(largest.values())
+
+
+def _group(order: Order) -> tuple[str, str]:
+    if order.parent:
+        return ("bracket", order.parent)
+    return ("group", order.oco or order.client_order_id)

@@ -58,6 +58,7 @@ class HeldOrders:
         self._written_at: dict[str, int] = {}
         self._unwritten: set[str] = set()
         self._not_before: dict[tuple[str, str], float] = {}
+        self._told: dict[str, str] = {}
         self._canceling: dict[str, asyncio.Task[None]] = {}
         self._feeds = None if market is None else PriceFeeds(market, self._on_quote, retry_every)
         self._wake = asyncio.Event()
@@ -110,7 +111,8 @@ class HeldOrders:
             await self._feeds.stop()
         self._links.clear()
         self._book, self._waiting = {}, {}
-        self._written_at, self._unwritten, self._not_before = {}, set(), {}
+        self._written_at, self._unwritten = {}, set()
+        self._not_before, self._told = {}, {}
 
     def _minds(self, order: Order) -> bool:
         if order.held or order.client_order_id in self._links:
@@ -170,6 +172,7 @@ class HeldOrders:
         if self._worker is None:  # the start finds it in the journal
             return
         if order.status.is_final:
+            self._told.pop(name, None)
             self._not_before.pop(("send", name), None)
             self._not_before.pop(("cancel", name), None)
         if self._linked_here(order) or name in self._links:
@@ -305,7 +308,9 @@ class HeldOrders:
         try:
             self._desk.release(order)
         except LiveTraderError as error:
-            log.error("held order %s waits: %s", name, error)
+            if self._told.get(name) != str(error):  # not at every price
+                self._told[name] = str(error)
+                log.error("held order %s waits: %s", name, error)
 
     def _trades_now(self, order: Order) -> bool:
         # Until such an order has ended, another one of its group could be filled beside it.

@@ -382,11 +382,16 @@ class TradeService:
         return sending
 
     def _release(self, order: Order) -> None:
-        """Send a held order, unless it ended meanwhile. Raises StorageError: it did not leave."""
+        """Send a held order, unless it ended meanwhile.
+
+        Its risk was checked when it was taken. Raises StorageError, OrderRejected: it stays.
+        """
         known = self._find(order.client_order_id)
         if known is None or known.status.is_final or not known.held:
             return
         adapter = self._adapter(order.symbol)
+        if reason := self._kill.refusal or self._blocked_by(adapter):
+            raise OrderRejected(reason)
         now = adapter.now(order.symbol)
         leaving = order.but(held=False, status=OrderStatus.SUBMITTED, reason="", updated_at=now)
         self._write_first(leaving)

@@ -62,7 +62,7 @@ def trailed(order: Order, seen: Seen, contract: Contract) -> Order:
         return order
     distance = order.trail_amount or seen.last * order.trail_percent
     stop = contract.round_price(seen.last + order.side.sign * distance)
-    if order.side.sign * stop >= order.side.sign * order.stop_price or stop <= 0:
+    if order.side.sign * stop >= order.side.sign * order.stop_price:
         return order
     if order.type is OrderType.TRAILING_STOP:
         return order.but(stop_price=stop)

@@ -57,14 +57,14 @@ def test_price_triggers_and_trails(adapter: type[RehearsalMarket | ReplayMarket]
                 )
                 await trade.create_order(trailing)
             market.begin(START, START + 30 * MINUTE_MS)
-            await until(lambda: len(venue.arrived) == len(SYMBOLS), 20.0)
+            await until(lambda: len(venue.arrived) == len(SYMBOLS), 60.0)
             assert {i[:2] for i in venue.arrived} == {"up"}
 
             def has_trailed(symbol: str) -> bool:
                 order = trade.journal.order(f"tr-{symbol[-6:]}")
                 return order is not None and order.stop_price < 1e9
 
-            await until(lambda: all(map(has_trailed, SYMBOLS)), 20.0)
+            await until(lambda: all(map(has_trailed, SYMBOLS)), 60.0)
         finally:
             await trade.stop()
             await service.stop()
