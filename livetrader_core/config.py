@@ -41,6 +41,7 @@ from livetrader_core.registry import load_market, load_trade
 from livetrader_core.service import MarketService
 from livetrader_core.trade import TradeService
 from livetrader_core.trade.base import TradeBase
+from livetrader_core.trade.risk import RiskLimits
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -216,6 +217,37 @@ def _currency(name: str) -> str:
     return name
 
 
+class RiskConfig(Section):
+    """``[risk]``: limits that every order must keep; see
+    :class:`~livetrader_core.trade.risk.RiskLimits`.
+    """
+
+    symbols: tuple[str, ...] = ()
+    max_quantity: float = Field(default=0.0, ge=0)
+    max_notional: dict[str, float] = {}
+    max_position: float = Field(default=0.0, ge=0)
+    price_collar: float = Field(default=0.0, ge=0)
+    orders_per_minute: int = Field(default=0, ge=0)
+    max_daily_loss: dict[str, float] = {}
+
+    @field_validator("max_notional", "max_daily_loss")
+    @classmethod
+    def _check_amounts(cls, amounts: dict[str, float]) -> dict[str, float]:
+        for currency, amount in amounts.items():
+            if not 0 < amount < float("inf"):
+                raise ValueError(f"{_currency(currency)} must be above 0")
+        return {_currency(currency): amount for currency, amount in amounts.items()}
+
+
+class TradingConfig(Section):
+    """``[trading]``: ``require_reconciled`` refuses new orders while the books disagree at the
+    start; every ``reconcile_every`` seconds they are compared with the venues'.
+    """
+
+    require_reconciled: bool = True
+    reconcile_every: float = Field(default=60.0, gt=0, le=86_400)
+
+
 class Config(Section):
     """All settings, validated; see ``livetrader.example.toml`` for what each means."""
 
@@ -225,6 +257,8 @@ class Config(Section):
     markets: dict[str, MarketConfig] = {}
     trades: dict[str, AdapterConfig] = {}
     rates: RatesConfig = Field(default_factory=RatesConfig)
+    risk: RiskConfig = Field(default_factory=RiskConfig)
+    trading: TradingConfig = Field(default_factory=TradingConfig)
     _source: str = PrivateAttr(default="defaults")
     _origins: dict[str, str] = PrivateAttr(default_factory=dict)
 
@@ -438,7 +472,19 @@ def build_services(config: Config) -> tuple[MarketService, TradeService | None]:
         return market, None
     make_folder(config, "journal.path", config.journal.path)
     with _naming(config.where("trades")):
-        return market, TradeService(trades, config.journal.path, market=market)
+        return market, TradeService(
+            trades,
+            config.journal.path,
+            market=market,
+            risk=_limits(config.risk),
+            require_reconciled=config.trading.require_reconciled,
+            reconcile_every=config.trading.reconcile_every,
+        )
+
+
+def _limits(risk: RiskConfig) -> RiskLimits | None:
+    """The limits, if there are any."""
+    return RiskLimits(**risk.model_dump()) if risk.model_fields_set else None
 
 
 def make_folder(config: Config, key: str, file: Path) -> None:

@@ -16,11 +16,13 @@ from livetrader_core.models import (
     Clock,
     Contract,
     Fill,
+    KillState,
     Kline,
     Klines,
     MarketEvent,
     Order,
     Position,
+    Reconciliation,
     TradeEvent,
 )
 from livetrader_core.outstanding import Outstanding
@@ -319,6 +321,30 @@ class LocalSession(Session):
     async def fetch_balance(self) -> list[Balance]:
         """As :meth:`Session.fetch_balance`."""
         return await self._trades().fetch_balance()
+
+    async def give_up_order(self, order: Order) -> Order:
+        """As :meth:`Session.give_up_order`."""
+        return await self._trades().give_up_order(order)
+
+    async def kill(self, flatten: bool = False, reason: str = "") -> KillState:
+        """As :meth:`Session.kill`."""
+        return await self._trades().kill(flatten, reason)
+
+    async def lift(self) -> KillState:
+        """As :meth:`Session.lift`."""
+        return await self._trades().lift()
+
+    async def kill_state(self) -> KillState:
+        """As :meth:`Session.kill_state`."""
+        return await self._trades().kill_state()
+
+    async def reconcile(self, accept: bool = False) -> Reconciliation:
+        """As :meth:`Session.reconcile`."""
+        return await self._trades().reconcile(accept)
+
+    async def venue_orders(self) -> list[Order]:
+        """As :meth:`Session.venue_orders`."""
+        return await self._trades().venue_orders()
 
     def _markets(self) -> MarketService:
         if self._market is None:

@@ -606,6 +606,60 @@ class TradeEvent:
 
 
 @dataclass(frozen=True)
+class KillState:
+    """The kill switch: while it is ``on``, no new order leaves.
+
+    ``since`` is the computer's time (UTC ms) at which it was thrown, ``reason`` why.
+    """
+
+    on: bool = False
+    since: int = 0
+    reason: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """A plain mapping, as the wire and the journal carry it."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> KillState:
+        """The state behind :meth:`to_dict`."""
+        return cls(**data)
+
+
+@dataclass(frozen=True)
+class Reconciliation:
+    """What came of comparing the journal's books with the venues', at ``datetime`` (UTC ms).
+
+    ``differences`` says in words what does not agree; ``blocked`` that new orders are refused for
+    it; ``foreign`` are orders working at the venues that nobody placed here: they are left alone.
+    """
+
+    datetime: int
+    differences: tuple[str, ...] = ()
+    foreign: tuple[Order, ...] = ()
+    blocked: bool = False
+
+    def to_dict(self) -> dict[str, Any]:
+        """A plain mapping, as the wire carries it."""
+        return {
+            "datetime": self.datetime,
+            "differences": list(self.differences),
+            "foreign": [order.to_dict() for order in self.foreign],
+            "blocked": self.blocked,
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Reconciliation:
+        """The report behind :meth:`to_dict`."""
+        return cls(
+            datetime=data["datetime"],
+            differences=tuple(data["differences"]),
+            foreign=tuple(Order.from_dict(order) for order in data["foreign"]),
+            blocked=data["blocked"],
+        )
+
+
+@dataclass(frozen=True)
 class Clock:
     """A venue's clock: every kline of ``markets`` that closes at or before ``datetime`` was given.
 

@@ -16,10 +16,12 @@ from livetrader_core.models import (
     Balance,
     Contract,
     Fill,
+    KillState,
     Klines,
     MarketEvent,
     Order,
     Position,
+    Reconciliation,
     TradeEvent,
 )
 
@@ -178,3 +180,30 @@ class Session(ABC):
     @abstractmethod
     async def fetch_balance(self) -> list[Balance]:
         """The accounts, one for each venue and currency."""
+
+    @abstractmethod
+    async def give_up_order(self, order: Order) -> Order:
+        """For who does not know whether ``order`` arrived: the known order, or it is refused.
+
+        An order that never arrived is journaled as rejected; should it arrive late, it stays so.
+        """
+
+    @abstractmethod
+    async def kill(self, flatten: bool = False, reason: str = "") -> KillState:
+        """Refuse new orders until :meth:`lift`, cancel what works, ``flatten`` positions."""
+
+    @abstractmethod
+    async def lift(self) -> KillState:
+        """Take new orders again."""
+
+    @abstractmethod
+    async def kill_state(self) -> KillState:
+        """Whether the kill switch is on."""
+
+    @abstractmethod
+    async def reconcile(self, accept: bool = False) -> Reconciliation:
+        """Compare the books with the venues; ``accept`` takes what the venues hold for right."""
+
+    @abstractmethod
+    async def venue_orders(self) -> list[Order]:
+        """Orders that work at the venues and were not placed here; they are left alone."""

@@ -13,9 +13,11 @@ from livetrader_core.models import (
     Contract,
     FeedStatus,
     Fill,
+    KillState,
     Klines,
     Order,
     Position,
+    Reconciliation,
     TradeEvent,
 )
 from livetrader_core.rpc import protocol
@@ -220,9 +222,9 @@ def fetch_order(client_order_id: str) -> Call[Order | None]:
     return Call("fetch_order", (client_order_id,), _order_or_none)
 
 
-def fetch_orders() -> Call[list[Order]]:
-    """All orders."""
-    return Call("fetch_orders", (), _many(Order.from_dict))
+def fetch_orders(offset: int, limit: int) -> Call[list[Order]]:
+    """A page of all orders."""
+    return Call("fetch_orders", (offset, limit), _many(Order.from_dict))
 
 
 def fetch_open_orders() -> Call[list[Order]]:
@@ -230,9 +232,9 @@ def fetch_open_orders() -> Call[list[Order]]:
     return Call("fetch_open_orders", (), _many(Order.from_dict))
 
 
-def fetch_fills(since: int) -> Call[list[Fill]]:
-    """Executions."""
-    return Call("fetch_fills", (since,), _many(Fill.from_dict))
+def fetch_fills(since: int, offset: int, limit: int) -> Call[list[Fill]]:
+    """A page of the executions since a moment."""
+    return Call("fetch_fills", (since, offset, limit), _many(Fill.from_dict))
 
 
 def fetch_positions() -> Call[list[Position]]:
@@ -243,6 +245,36 @@ def fetch_positions() -> Call[list[Position]]:
 def fetch_balance() -> Call[list[Balance]]:
     """The accounts."""
     return Call("fetch_balance", (), _many(lambda fields: Balance(**fields)))
+
+
+def give_up_order(order: Order) -> Call[Order]:
+    """See that an order that may never have arrived is not sent anymore."""
+    return Call("give_up_order", (order.to_dict(),), _one(Order.from_dict))
+
+
+def kill(flatten: bool, reason: str) -> Call[KillState]:
+    """Throw the kill switch."""
+    return Call("kill", (flatten, reason), _one(KillState.from_dict), may_have_happened=True)
+
+
+def lift() -> Call[KillState]:
+    """Lift the kill switch."""
+    return Call("lift", (), _one(KillState.from_dict), may_have_happened=True)
+
+
+def kill_state() -> Call[KillState]:
+    """Whether the kill switch is on."""
+    return Call("kill_state", (), _one(KillState.from_dict))
+
+
+def reconcile(accept: bool) -> Call[Reconciliation]:
+    """Compare the books with the venues."""
+    return Call("reconcile", (accept,), _one(Reconciliation.from_dict))
+
+
+def venue_orders() -> Call[list[Order]]:
+    """Orders at the venues that are not ours."""
+    return Call("venue_orders", (), _many(Order.from_dict))
 
 
 def events_after(seq: int, limit: int) -> Call[list[TradeEvent]]:

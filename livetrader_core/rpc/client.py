@@ -7,6 +7,7 @@ import importlib.metadata
 import itertools
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, NoReturn, TypeVar
 
@@ -20,14 +21,24 @@ from livetrader_core.errors import (
     RequestTimeout,
     TooBusy,
 )
-from livetrader_core.models import Balance, Contract, Fill, Klines, Order, Position
+from livetrader_core.models import (
+    Balance,
+    Contract,
+    Fill,
+    KillState,
+    Klines,
+    Order,
+    Position,
+    Reconciliation,
+)
 from livetrader_core.rpc import calls, protocol
 from livetrader_core.rpc.calls import Call
 from livetrader_core.rpc.endpoints import Endpoint
-from livetrader_core.rpc.protocol import Greeting, Reply
+from livetrader_core.rpc.protocol import MAX_EVENTS, Greeting, Reply
 from livetrader_core.rpc.sockets import Frames, LoopSocket, receive_frames
 
 Result = TypeVar("Result")
+Record = TypeVar("Record")
 
 
 def client_socket(kind: int, endpoint: Endpoint, hwm: int = 1000) -> zmq.Socket[Any]:
@@ -242,7 +253,7 @@ class Client:
 
     def fetch_orders(self) -> list[Order]:
         """All journaled orders, oldest first."""
-        return self._call(calls.fetch_orders())
+        return self._all_pages(lambda at: calls.fetch_orders(at, MAX_EVENTS))
 
     def fetch_open_orders(self) -> list[Order]:
         """Orders that are not final, oldest first."""
@@ -250,7 +261,13 @@ class Client:
 
     def fetch_fills(self, since: int = 0) -> list[Fill]:
         """Executions at or after ``since`` (UTC ms), oldest first."""
-        return self._call(calls.fetch_fills(since))
+        return self._all_pages(lambda at: calls.fetch_fills(since, at, MAX_EVENTS))
+
+    def _all_pages(self, page_at: Callable[[int], Call[list[Record]]]) -> list[Record]:
+        found: list[Record] = []
+        while len(page := self._call(page_at(len(found)))) == MAX_EVENTS:
+            found += page
+        return found + page
 
     def fetch_positions(self) -> list[Position]:
         """Net positions that are not flat."""
@@ -259,6 +276,30 @@ class Client:
     def fetch_balance(self) -> list[Balance]:
         """The accounts, one for each venue and currency."""
         return self._call(calls.fetch_balance())
+
+    def give_up_order(self, order: Order) -> Order:
+        """For who does not know whether ``order`` arrived: the known order, or it is refused."""
+        return self._call(calls.give_up_order(order))
+
+    def kill(self, flatten: bool = False, reason: str = "") -> KillState:
+        """Refuse new orders until :meth:`lift`, cancel what works, ``flatten`` positions."""
+        return self._call(calls.kill(flatten, reason))
+
+    def lift(self) -> KillState:
+        """Take new orders again."""
+        return self._call(calls.lift())
+
+    def kill_state(self) -> KillState:
+        """Whether the kill switch is on."""
+        return self._call(calls.kill_state())
+
+    def reconcile(self, accept: bool = False) -> Reconciliation:
+        """Compare the books with the venues; ``accept`` takes what the venues hold for right."""
+        return self._call(calls.reconcile(accept))
+
+    def venue_orders(self) -> list[Order]:
+        """Orders that work at the venues and were not placed here."""
+        return self._call(calls.venue_orders())
 
 
 class AsyncClient:
@@ -463,7 +504,7 @@ class AsyncClient:
 
     async def fetch_orders(self) -> list[Order]:
         """All journaled orders, oldest first."""
-        return await self.call(calls.fetch_orders())
+        return await self._all_pages(lambda at: calls.fetch_orders(at, MAX_EVENTS))
 
     async def fetch_open_orders(self) -> list[Order]:
         """Orders that are not final, oldest first."""
@@ -471,7 +512,13 @@ class AsyncClient:
 
     async def fetch_fills(self, since: int = 0) -> list[Fill]:
         """Executions at or after ``since`` (UTC ms), oldest first."""
-        return await self.call(calls.fetch_fills(since))
+        return await self._all_pages(lambda at: calls.fetch_fills(since, at, MAX_EVENTS))
+
+    async def _all_pages(self, page_at: Callable[[int], Call[list[Record]]]) -> list[Record]:
+        found: list[Record] = []
+        while len(page := await self.call(page_at(len(found)))) == MAX_EVENTS:
+            found += page
+        return found + page
 
     async def fetch_positions(self) -> list[Position]:
         """Net positions that are not flat."""
@@ -480,3 +527,27 @@ class AsyncClient:
     async def fetch_balance(self) -> list[Balance]:
         """The accounts, one for each venue and currency."""
         return await self.call(calls.fetch_balance())
+
+    async def give_up_order(self, order: Order) -> Order:
+        """For who does not know whether ``order`` arrived: the known order, or it is refused."""
+        return await self.call(calls.give_up_order(order))
+
+    async def kill(self, flatten: bool = False, reason: str = "") -> KillState:
+        """Refuse new orders until :meth:`lift`, cancel what works, ``flatten`` positions."""
+        return await self.call(calls.kill(flatten, reason))
+
+    async def lift(self) -> KillState:
+        """Take new orders again."""
+        return await self.call(calls.lift())
+
+    async def kill_state(self) -> KillState:
+        """Whether the kill switch is on."""
+        return await self.call(calls.kill_state())
+
+    async def reconcile(self, accept: bool = False) -> Reconciliation:
+        """Compare the books with the venues; ``accept`` takes what the venues hold for right."""
+        return await self.call(calls.reconcile(accept))
+
+    async def venue_orders(self) -> list[Order]:
+        """Orders that work at the venues and were not placed here."""
+        return await self.call(calls.venue_orders())

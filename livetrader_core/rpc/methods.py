@@ -63,6 +63,9 @@ def _number(name: str) -> Param:
     return _param(name, float, int, NoneType)
 
 
+_PAGE = (_param("offset", int), _param("limit", int))
+
+
 class Methods:
     """Maps requests to the services. ``hello`` and ``status`` are the server's own."""
 
@@ -111,11 +114,17 @@ class Methods:
                 (_ORDER_ID, _number("quantity"), _number("price"), _number("stop_price")),
             ),
             "fetch_order": (self._fetch_order, (_ORDER_ID,)),
-            "fetch_orders": (self._fetch_orders, ()),
+            "fetch_orders": (self._fetch_orders, _PAGE),
             "fetch_open_orders": (self._fetch_open_orders, ()),
-            "fetch_fills": (self._fetch_fills, (_param("since", int),)),
+            "fetch_fills": (self._fetch_fills, (_param("since", int), *_PAGE)),
             "fetch_positions": (self._fetch_positions, ()),
             "fetch_balance": (self._fetch_balance, ()),
+            "give_up_order": (self._give_up_order, (_param("order", dict),)),
+            "kill": (self._kill, (_param("flatten", bool), _param("reason", str))),
+            "lift": (self._lift, ()),
+            "kill_state": (self._kill_state, ()),
+            "reconcile": (self._reconcile, (_param("accept", bool),)),
+            "venue_orders": (self._venue_orders, ()),
             "events_after": (self._events_after, (_SEQ, _param("limit", int))),
         }
 
@@ -314,14 +323,18 @@ class Methods:
         order = await self._trade.fetch_order(client_order_id)
         return Reply(order.to_dict() if order is not None else None)
 
-    async def _fetch_orders(self, peer: Peer) -> Reply:
-        return Reply([order.to_dict() for order in await self._trade.fetch_orders()])
+    async def _fetch_orders(self, peer: Peer, offset: int, limit: int) -> Reply:
+        _check_page(offset, limit)
+        orders = await self._trade.fetch_orders(offset, limit)
+        return Reply([order.to_dict() for order in orders])
 
     async def _fetch_open_orders(self, peer: Peer) -> Reply:
         return Reply([order.to_dict() for order in await self._trade.fetch_open_orders()])
 
-    async def _fetch_fills(self, peer: Peer, since: int) -> Reply:
-        return Reply([fill.to_dict() for fill in await self._trade.fetch_fills(since)])
+    async def _fetch_fills(self, peer: Peer, since: int, offset: int, limit: int) -> Reply:
+        _check_page(offset, limit)
+        fills = await self._trade.fetch_fills(since, offset, limit)
+        return Reply([fill.to_dict() for fill in fills])
 
     async def _fetch_positions(self, peer: Peer) -> Reply:
         return Reply([position.to_dict() for position in await self._trade.fetch_positions()])
@@ -329,10 +342,34 @@ class Methods:
     async def _fetch_balance(self, peer: Peer) -> Reply:
         return Reply([balance.to_dict() for balance in await self._trade.fetch_balance()])
 
+    async def _give_up_order(self, peer: Peer, order: dict[str, Any]) -> Reply:
+        return Reply((await self._trade.give_up_order(Order.from_dict(order))).to_dict())
+
+    async def _kill(self, peer: Peer, flatten: bool, reason: str) -> Reply:
+        return Reply((await self._trade.kill(flatten, reason)).to_dict())
+
+    async def _lift(self, peer: Peer) -> Reply:
+        return Reply((await self._trade.lift()).to_dict())
+
+    async def _kill_state(self, peer: Peer) -> Reply:
+        return Reply((await self._trade.kill_state()).to_dict())
+
+    async def _reconcile(self, peer: Peer, accept: bool) -> Reply:
+        return Reply((await self._trade.reconcile(accept)).to_dict())
+
+    async def _venue_orders(self, peer: Peer) -> Reply:
+        return Reply([order.to_dict() for order in await self._trade.venue_orders()])
+
     def _events_after(self, peer: Peer, seq: int, limit: int) -> Reply:
-        if not 1 <= limit <= MAX_EVENTS:
-            raise InvalidRequest(f"limit must lie between 1 and {MAX_EVENTS}, not {limit}")
+        _check_page(0, limit)
         return Reply([event.to_dict() for event in self._trade.events_after(seq, limit)])
+
+
+def _check_page(offset: int, limit: int) -> None:
+    if offset < 0:
+        raise InvalidRequest(f"offset must not be negative: {offset}")
+    if not 1 <= limit <= MAX_EVENTS:
+        raise InvalidRequest(f"limit must lie between 1 and {MAX_EVENTS}, not {limit}")
 
 
 def _check_window(window: int) -> None:

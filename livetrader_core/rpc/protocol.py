@@ -65,7 +65,7 @@ from livetrader_core.models import (
 )
 from livetrader_core.session import MarketInfo
 
-PROTOCOL = 1
+PROTOCOL = 2
 
 #: Largest request the server takes, in bytes.
 MAX_REQUEST = 256 * 1024
@@ -286,6 +286,8 @@ class Greeting:
     heartbeat: float
     #: Requests that a client may have open at once.
     max_in_flight: int
+    #: Tells the journal from any other: numbers of trade events count within one. Empty: none.
+    journal: str
     markets: dict[str, MarketInfo]
 
     def to_dict(self) -> dict[str, Any]:
@@ -308,6 +310,7 @@ class Greeting:
                 events=_check(fields["events"], str, "events"),
                 heartbeat=_number(fields["heartbeat"], "heartbeat"),
                 max_in_flight=_integer(fields["max_in_flight"], "max_in_flight"),
+                journal=_check(fields["journal"], str, "journal"),
                 markets={
                     _check(code, str, "market"): _info(info) for code, info in markets.items()
                 },

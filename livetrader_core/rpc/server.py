@@ -410,6 +410,7 @@ class Server:
             events=self._events[scheme],
             heartbeat=self.heartbeat,
             max_in_flight=self.max_in_flight,
+            journal=self._trade.journal.start_id if self._trade is not None else "",
             markets=describe_markets(self._market, self._trade),
         ).to_dict()
 

@@ -22,10 +22,12 @@ from livetrader_core.models import (
     FeedState,
     FeedStatus,
     Fill,
+    KillState,
     Kline,
     Klines,
     Order,
     Position,
+    Reconciliation,
     TradeEvent,
 )
 from livetrader_core.outstanding import Outstanding
@@ -121,6 +123,7 @@ class RemoteSession(Session):
         self._statuses: dict[tuple[str, ...], FeedStatus] = {}
         #: Number of the last trade event that was delivered; None: they are not wanted.
         self._trade_seq: int | None = None
+        self._journal = ""
         self._heartbeat = 1.0
         self._at_once = 1
         self._heard = 0.0
@@ -187,6 +190,10 @@ class RemoteSession(Session):
             self._control_seq = 0
             self._clocks.clear()
             self._statuses.clear()
+        if self._journal not in ("", greeting.journal) and self._trade_seq:
+            log.warning("%s: the server has another journal; it is read anew", self.endpoint)
+            self._trade_seq = 0
+        self._journal = greeting.journal
         self.info = SessionInfo(greeting.start_id, greeting.version, greeting.markets)
         self._heartbeat = greeting.heartbeat
         self._at_once = max(1, min(_AT_ONCE, greeting.max_in_flight // 2))
@@ -448,7 +455,7 @@ class RemoteSession(Session):
         events: list[TradeEvent] = []
         if self._trade_seq is None:
             return events
-        seq = self._trade_seq if self._trade_seq <= published else 0
+        seq = self._trade_seq
         while seq < published:
             page = await self._client.call(calls.events_after(seq, protocol.MAX_EVENTS))
             if [event.seq for event in page] != list(range(seq + 1, seq + 1 + len(page))):
@@ -470,9 +477,6 @@ class RemoteSession(Session):
         for kline in klines:
             self._tell(kline)
         state = caught_up.state
-        if self._trade_seq is not None and self._trade_seq > state.trade_seq:
-            log.warning("%s: the server has another journal; it is read anew", self.endpoint)
-            self._trade_seq = 0
         for event in caught_up.trades:
             self._trade_seq = event.seq
             self._tell(event)
@@ -664,6 +668,30 @@ class RemoteSession(Session):
     async def fetch_balance(self) -> list[Balance]:
         """As :meth:`Session.fetch_balance`."""
         return await self._client.fetch_balance()
+
+    async def give_up_order(self, order: Order) -> Order:
+        """As :meth:`Session.give_up_order`."""
+        return await self._client.give_up_order(order)
+
+    async def kill(self, flatten: bool = False, reason: str = "") -> KillState:
+        """As :meth:`Session.kill`."""
+        return await self._client.kill(flatten, reason)
+
+    async def lift(self) -> KillState:
+        """As :meth:`Session.lift`."""
+        return await self._client.lift()
+
+    async def kill_state(self) -> KillState:
+        """As :meth:`Session.kill_state`."""
+        return await self._client.kill_state()
+
+    async def reconcile(self, accept: bool = False) -> Reconciliation:
+        """As :meth:`Session.reconcile`."""
+        return await self._client.reconcile(accept)
+
+    async def venue_orders(self) -> list[Order]:
+        """As :meth:`Session.venue_orders`."""
+        return await self._client.venue_orders()
 
 
 def _ignore(event: object) -> None:

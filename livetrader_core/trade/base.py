@@ -64,6 +64,8 @@ class TradeBase(ABC):
     markets: tuple[str, ...] = ()
     #: Whether no real money moves here.
     paper: bool = False
+    #: Whether the account outlives this program: what it holds can be compared with the journal.
+    keeps_books: bool = True
     #: What the venue does by itself.
     abilities: Abilities = Abilities()
 

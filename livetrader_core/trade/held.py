@@ -10,22 +10,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 
-from livetrader_core.errors import InvalidRequest, LiveTraderError, OrderRejected, StorageError
-from livetrader_core.models import (
-    Contract,
-    Kline,
-    Order,
-    OrderStatus,
-    OrderType,
-    Tick,
-    TimeInForce,
-    TradeEvent,
-)
+from livetrader_core.errors import LiveTraderError, OrderRejected, StorageError
+from livetrader_core.models import Contract, Kline, Order, OrderStatus, OrderType, Tick, TradeEvent
 from livetrader_core.service import MarketService
 from livetrader_core.trade import plan
+from livetrader_core.trade.admission import Admission, Desk
 from livetrader_core.trade.base import Abilities, TradeBase
 from livetrader_core.trade.links import Links
 from livetrader_core.trade.prices import PriceFeeds
@@ -40,22 +30,6 @@ CLOSE_LEAD_MS = 60_000
 _TRAIL_EVERY_MS = 1_000
 
 _WORKING = (OrderStatus.ACCEPTED, OrderStatus.PARTIALLY_FILLED)
-
-
-@dataclass(frozen=True)
-class Desk:
-    """What the trade service does for the orders it holds."""
-
-    find: Callable[[str], Order | None]
-    open_orders: Callable[[], list[Order]]
-    linked_orders: Callable[[], list[Order]]
-    adapter: Callable[[str], TradeBase]
-    #: Journals and publishes a change.
-    change: Callable[[TradeBase, Order], None]
-    #: Journals that a held order leaves, and sends it. Raises StorageError: it did not leave.
-    release: Callable[[Order], None]
-    #: Asks the venue to cancel.
-    cancel: Callable[[str], Awaitable[None]]
 
 
 class HeldOrders:
@@ -79,10 +53,12 @@ class HeldOrders:
         self._retry_every = retry_every
         self._book: dict[str, Order] = {}
         self._links = Links()
+        self._admission = Admission(desk, market, self._links)
         self._waiting: dict[str, list[str]] = {}
         self._written_at: dict[str, int] = {}
         self._unwritten: set[str] = set()
         self._not_before: dict[tuple[str, str], float] = {}
+        self._told: dict[str, str] = {}
         self._canceling: dict[str, asyncio.Task[None]] = {}
         self._feeds = None if market is None else PriceFeeds(market, self._on_quote, retry_every)
         self._wake = asyncio.Event()
@@ -97,15 +73,26 @@ class HeldOrders:
 
     def start(self) -> None:
         """Take up what the journal holds. Raises StorageError."""
-        linked = [order for order in self._desk.linked_orders() if self._linked_here(order)]
+        linked = [order for order in self._desk.linked_orders("") if self._linked_here(order)]
         named = {name for order in linked for name in (order.parent, order.oco) if name}
         found = [self._desk.find(name) for name in named - {o.client_order_id for o in linked}]
         self._links.load([*linked, *(order for order in found if order is not None)])
         for order in self._desk.open_orders():
             if self._minds(order):
                 self._book[order.client_order_id] = order
+        self._warn_of_blind()
+        self._wake = asyncio.Event()  # a service may be started again in another event loop
         self._wake.set()
         self._worker = asyncio.get_running_loop().create_task(self._run())
+
+    def _warn_of_blind(self) -> None:
+        blind = [name for name, order in self._book.items() if self._waits_for_price(order)]
+        if self._market is None and blind:
+            log.error(
+                "held orders wait for prices, and this server has no market data: %s; serve their "
+                "markets, or cancel them",
+                ", ".join(blind),
+            )
 
     async def stop(self) -> None:
         """Do nothing more; the journal keeps the orders."""
@@ -122,16 +109,24 @@ class HeldOrders:
         await asyncio.gather(*tasks, return_exceptions=True)
         if self._feeds is not None:
             await self._feeds.stop()
-        self._book, self._links, self._waiting = {}, Links(), {}
-        self._written_at, self._unwritten, self._not_before = {}, set(), {}
+        self._links.clear()
+        self._book, self._waiting = {}, {}
+        self._written_at, self._unwritten = {}, set()
+        self._not_before, self._told = {}, {}
 
     def _minds(self, order: Order) -> bool:
         if order.held or order.client_order_id in self._links:
             return True
+        if not order.expires_at:
+            return False
         abilities = self._abilities(order)
         return abilities is not None and plan.timed_here(order, abilities)
 
     def _linked_here(self, order: Order) -> bool:
+        if not (order.parent or order.oco):
+            return False
+        if order.held:
+            return True
         abilities = self._abilities(order)
         return abilities is not None and plan.linked_here(order, abilities)
 
@@ -144,72 +139,12 @@ class HeldOrders:
     # ---- new orders
 
     async def prepare(self, adapter: TradeBase, order: Order) -> Order:
-        """``order`` with the deadline at which the server ends it.
-
-        Raises OrderRejected for what cannot be held, and what the market raises.
-        """
-        plan.check_possible(order, adapter)
-        timed = plan.needs_session(order, adapter.abilities)
-        if timed or plan.waits_for_price(order, adapter.abilities):
-            contract = await self._market_for(order).get_contract(order.symbol)
-            if timed:
-                order = order.but(expires_at=_deadline(order, contract, adapter.now(order.symbol)))
-        if 0 < order.expires_at <= adapter.now(order.symbol):
-            raise OrderRejected(f"order {order.client_order_id}: its expires_at is over already")
-        return order
-
-    def _market_for(self, order: Order) -> MarketService:
-        if self._market is None:
-            raise OrderRejected(
-                f"order {order.client_order_id}: the server would have to hold this "
-                f"{order.type.value} {order.time_in_force.value} order, and has no market data of "
-                f"{order.symbol}; serve its market beside its trading"
-            )
-        return self._market
+        """As :meth:`Admission.prepare`."""
+        return await self._admission.prepare(adapter, order)
 
     def admit(self, adapter: TradeBase, order: Order) -> Order:
-        """``order`` as part of its bracket and OCO group; ``held`` says that it does not leave yet.
-
-        Raises OrderRejected if its bracket or group is over, InvalidRequest if there is none.
-        """
-        held = plan.lacks_type(order, adapter.abilities)
-        if plan.linked_here(order, adapter.abilities):
-            order = self._join(order)
-            self._links.add(order)
-            reason = self._links.doom(order)
-            held = held or self._links.sleeps(order)
-            self._links.remove(order)
-            if reason:
-                raise OrderRejected(f"order {order.client_order_id}: {reason}")
-        return order.but(held=held)
-
-    def _join(self, order: Order) -> Order:
-        if order.oco:
-            order = order.but(oco=self._leader(order))
-        for name in (order.parent, order.oco):
-            if not name or name in self._links:
-                continue
-            named = self._desk.find(name)
-            if named is None or name == order.client_order_id:
-                raise InvalidRequest(
-                    f"order {order.client_order_id} names {name}, which is not known here: "
-                    "create the parent, or the first of the group, before the others"
-                )
-            self._links.add(named)
-            if not named.status.is_final:
-                self._book[name] = named
-            else:
-                # Its other orders may have ended and been forgotten, too.
-                others = [o for o in self._desk.linked_orders() if name in (o.parent, o.oco)]
-                for other in others:
-                    self._links.add(other)
-        return order
-
-    def _leader(self, order: Order) -> str:
-        name = order.oco
-        while (named := self._desk.find(name)) is not None and named.oco and named.oco != name:
-            name = named.oco
-        return name
+        """As :meth:`Admission.admit`."""
+        return self._admission.admit(adapter, order)
 
     # ---- what the client asks for
 
@@ -236,8 +171,14 @@ class HeldOrders:
         name = order.client_order_id
         if self._worker is None:  # the start finds it in the journal
             return
+        if order.status.is_final:
+            self._told.pop(name, None)
+            self._not_before.pop(("send", name), None)
+            self._not_before.pop(("cancel", name), None)
         if self._linked_here(order) or name in self._links:
             self._links.add(order)
+            for named in self._links.named_by(order):
+                self._book.setdefault(named.client_order_id, named)
         if self._minds(order) and not order.status.is_final:
             self._book[name] = order
         elif name in self._book:
@@ -245,9 +186,7 @@ class HeldOrders:
         elif name not in self._links:
             return
         if order.status.is_final:
-            self._links.prune(order)
-            self._not_before.pop(("send", name), None)
-            self._not_before.pop(("cancel", name), None)
+            self._links.forget(name)
         self._wake.set()
 
     def _forget(self, name: str) -> None:
@@ -256,6 +195,9 @@ class HeldOrders:
         self._written_at.pop(name, None)
 
     def _on_quote(self, quote: Tick | Kline, contract: Contract, live_since: int) -> None:
+        now = self._desk.adapter(quote.symbol).now(quote.symbol)
+        if not contract.sessions.is_open(now):  # some venues repeat their last quote all weekend
+            return
         for name in self._waiting.get(quote.symbol, ()):
             order = self._book.get(name)
             if order is None or not order.held:
@@ -299,11 +241,10 @@ class HeldOrders:
     def _review_all(self) -> None:
         self._flush_trails()
         for name in list(self._book):
-            order = self._book.get(name)
-            if order is None or self._review(order):
-                continue
-            if order.held and self._is_due(order):
-                self._release(order)
+            try:
+                self._attend(name)
+            except Exception:  # one order must not keep the server from the others
+                log.exception("held order %s could not be looked after; it is again soon", name)
         waiting: dict[str, list[str]] = {}
         for order in self._book.values():
             if self._waits_for_price(order):
@@ -311,6 +252,13 @@ class HeldOrders:
         self._waiting = waiting
         if self._feeds is not None:
             self._feeds.want(waiting)
+
+    def _attend(self, name: str) -> None:
+        order = self._book.get(name)
+        if order is None or self._review(order):
+            return
+        if order.held and self._is_due(order):
+            self._release(order)
 
     def _review(self, order: Order) -> bool:
         """End ``order`` if it must end; whether it must."""
@@ -323,8 +271,10 @@ class HeldOrders:
         return False
 
     def _is_over(self, order: Order) -> bool:
+        if not order.expires_at:
+            return False
         abilities = self._abilities(order)
-        if abilities is None or not order.expires_at:
+        if abilities is None:
             return False
         mine = order.held or plan.timed_here(order, abilities)
         return mine and self._now(order) >= order.expires_at
@@ -357,8 +307,10 @@ class HeldOrders:
             return
         try:
             self._desk.release(order)
-        except StorageError as error:
-            log.error("held order %s waits: %s", name, error)
+        except LiveTraderError as error:
+            if self._told.get(name) != str(error):  # not at every price
+                self._told[name] = str(error)
+                log.error("held order %s waits: %s", name, error)
 
     def _trades_now(self, order: Order) -> bool:
         # Until such an order has ended, another one of its group could be filled beside it.
@@ -374,8 +326,8 @@ class HeldOrders:
             self._cancel_at_venue(order, reason)
 
     def _change(self, order: Order) -> None:
-        self._unwritten.discard(order.client_order_id)
         self._desk.change(self._desk.adapter(order.symbol), order)
+        self._unwritten.discard(order.client_order_id)
 
     def _cancel_at_venue(self, order: Order, reason: str) -> None:
         name = order.client_order_id
@@ -416,11 +368,3 @@ class HeldOrders:
         if at_once or abs(now - self._written_at.get(name, 0)) >= _TRAIL_EVERY_MS:
             self._written_at[name] = now
             self._change(order)
-
-
-def _deadline(order: Order, contract: Contract, now: int) -> int:
-    """When the session of ``order`` ends, or its own ``expires_at`` before that (UTC ms)."""
-    end = contract.sessions.close_of(contract.sessions.trading_date(now))
-    if order.time_in_force is TimeInForce.GTD and order.expires_at:
-        return min(end, order.expires_at)
-    return end

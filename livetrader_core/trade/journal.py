@@ -12,13 +12,15 @@ import secrets
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from livetrader_core.errors import StorageError
+from livetrader_core.errors import InvalidRequest, StorageError
 from livetrader_core.models import Fill, Order, TradeEvent, market_of
+
+Record = TypeVar("Record")
 
 #: Number of the table layout below.
 SCHEMA_VERSION = 1
@@ -127,6 +129,7 @@ class Journal:
                 connection.execute(statement)
             connection.execute("INSERT INTO meta VALUES ('start_id', ?)", (secrets.token_hex(8),))
             connection.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
+        connection.execute("CREATE INDEX IF NOT EXISTS events_of_order ON events (client_order_id)")
         (self.start_id,) = connection.execute(
             "SELECT value FROM meta WHERE key='start_id'"
         ).fetchone()
@@ -151,6 +154,22 @@ class Journal:
             self.seq, self._doubtful = event.seq, None
             return event
 
+    def note(self, key: str, value: Any) -> None:
+        """Keep ``value`` (plain data) under ``key``, in the place of what was there."""
+        with self._lock:
+            self.open()
+            with self._transaction() as connection:
+                connection.execute(
+                    "INSERT INTO meta VALUES (?, ?) "
+                    "ON CONFLICT (key) DO UPDATE SET value=excluded.value",
+                    (f"note:{key}", json.dumps(value, separators=(",", ":"))),
+                )
+
+    def noted(self, key: str) -> Any:
+        """What was kept under ``key``; None if nothing was."""
+        rows = self._rows("SELECT key, value FROM meta WHERE key=?", f"note:{key}")
+        return self._decoded("meta", rows, lambda data: data)[0] if rows else None
+
     def _survived(self, clock: int, order: Order, fill: Fill | None) -> bool:
         # A commit can fail after its last byte was written. Whoever repeats it gets that event.
         doubtful, self._doubtful = self._doubtful, None
@@ -160,30 +179,59 @@ class Journal:
 
     def order(self, client_order_id: str) -> Order | None:
         """The order with this id; None if there is none."""
-        rows = self._rows("SELECT body FROM orders WHERE client_order_id=?", client_order_id)
-        return Order.from_dict(json.loads(rows[0][0])) if rows else None
+        found = self._orders("WHERE client_order_id=?", client_order_id)
+        return found[0] if found else None
 
-    def orders(self) -> list[Order]:
-        """All orders, in the order of their arrival."""
-        return _orders(self._rows("SELECT body FROM orders ORDER BY number"))
+    def first(self, client_order_id: str) -> Order | None:
+        """The order as it was first written; None if there is none."""
+        rows = self._rows(
+            "SELECT seq, body FROM events WHERE client_order_id=? ORDER BY seq LIMIT 1",
+            client_order_id,
+        )
+        events = self._decoded("events", rows, TradeEvent.from_dict)
+        return events[0].order if events else None
+
+    def orders(self, offset: int = 0, limit: int | None = None) -> list[Order]:
+        """All orders, in the order of their arrival; ``limit`` of them after ``offset``."""
+        return self._orders(
+            "ORDER BY number LIMIT ? OFFSET ?", -1 if limit is None else limit, offset
+        )
 
     def open_orders(self) -> list[Order]:
         """Orders that are not final, in the order of their arrival."""
-        return _orders(self._rows("SELECT body FROM orders WHERE NOT final ORDER BY number"))
+        return self._orders("WHERE NOT final ORDER BY number")
 
-    def linked_orders(self) -> list[Order]:
-        """Orders that name a parent or an OCO group, in the order of their arrival."""
-        return _orders(
-            self._rows(
-                "SELECT body FROM orders WHERE json_extract(body, '$.parent')!='' "
-                "OR json_extract(body, '$.oco')!='' ORDER BY number"
-            )
+    def linked_orders(self, client_order_id: str = "") -> list[Order]:
+        """Orders that name this one (empty: any) as their parent or OCO group, oldest first."""
+        parent, oco = "json_extract(body, '$.parent')", "json_extract(body, '$.oco')"
+        if client_order_id:
+            which, values = f"{parent}=? OR {oco}=?", [client_order_id] * 2
+        else:
+            which, values = f"{parent}!='' OR {oco}!=''", []
+        return self._orders(f"WHERE {which} ORDER BY number", *values)
+
+    def fills(self, since: int = 0, offset: int = 0, limit: int | None = None) -> list[Fill]:
+        """Fills at or after ``since`` (UTC ms), oldest first; ``limit`` after ``offset``."""
+        rows = self._rows(
+            "SELECT seq, body FROM fills WHERE datetime>=? ORDER BY datetime, seq LIMIT ? OFFSET ?",
+            since,
+            -1 if limit is None else limit,
+            offset,
         )
+        return self._decoded("fills", rows, Fill.from_dict)
 
-    def fills(self, since: int = 0) -> list[Fill]:
-        """Fills at or after ``since`` (UTC ms), oldest first."""
-        rows = self._rows("SELECT body FROM fills WHERE datetime>=? ORDER BY datetime, seq", since)
-        return [Fill.from_dict(json.loads(body)) for (body,) in rows]
+    def holdings(self) -> dict[str, float]:
+        """The sum of all fills by symbol: what they bought less what they sold."""
+        rows = self._rows(
+            "SELECT json_extract(body, '$.symbol'), "
+            "sum(CASE json_extract(body, '$.side') WHEN 'buy' THEN quantity ELSE -quantity END) "
+            "FROM fills GROUP BY 1"
+        )
+        return {symbol: float(quantity) for symbol, quantity in rows}
+
+    def last_fill_at(self) -> int:
+        """When the newest fill happened (UTC ms); 0 before the first."""
+        return int(self._rows("SELECT coalesce(max(datetime), 0) FROM fills")[0][0])
 
     def has_fill(self, fill: Fill) -> bool:
         """Whether this fill was written before; a trade_id counts once per MARKET."""
@@ -214,11 +262,29 @@ class Journal:
     def events_after(self, seq: int, limit: int | None = None) -> list[TradeEvent]:
         """Events numbered above ``seq``, the first ``limit`` of them (None: all)."""
         rows = self._rows(
-            "SELECT body FROM events WHERE seq>? ORDER BY seq LIMIT ?",
+            "SELECT seq, body FROM events WHERE seq>? ORDER BY seq LIMIT ?",
             seq,
             -1 if limit is None else limit,
         )
-        return [TradeEvent.from_dict(json.loads(body)) for (body,) in rows]
+        return self._decoded("events", rows, TradeEvent.from_dict)
+
+    def _orders(self, which: str, *values: Any) -> list[Order]:
+        rows = self._rows(f"SELECT number, body FROM orders {which}", *values)
+        return self._decoded("orders", rows, Order.from_dict)
+
+    def _decoded(self, table: str, rows: list[Any], make: Callable[[Any], Record]) -> list[Record]:
+        return [self._record(table, number, body, make) for number, body in rows]
+
+    def _record(
+        self, table: str, number: object, body: str, make: Callable[[Any], Record]
+    ) -> Record:
+        try:
+            return make(json.loads(body))
+        except (ValueError, TypeError, KeyError, InvalidRequest) as error:
+            raise StorageError(
+                f"journal {self.path}: row {number} of {table} cannot be read ({error}); the file "
+                "is damaged: move it away, or restore a copy"
+            ) from error
 
     def _rows(self, query: str, *values: Any) -> list[Any]:
         with self._lock:
@@ -293,10 +359,6 @@ def _insert(connection: sqlite3.Connection, event: TradeEvent) -> None:
 
 def _dump(record: dict[str, Any]) -> str:
     return json.dumps(record, separators=(",", ":"), allow_nan=False)
-
-
-def _orders(rows: list[Any]) -> list[Order]:
-    return [Order.from_dict(json.loads(body)) for (body,) in rows]
 
 
 def _hint(error: Exception) -> str:

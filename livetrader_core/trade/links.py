@@ -29,6 +29,11 @@ class Links:
     def __contains__(self, client_order_id: str) -> bool:
         return client_order_id in self._orders
 
+    def clear(self) -> None:
+        """Know of no order."""
+        for known in (self._orders, self._groups, self._children, self._first):
+            known.clear()
+
     def add(self, order: Order) -> None:
         """Take ``order``, or what became of it. Whom it names must be added before it."""
         name = order.client_order_id
@@ -56,12 +61,15 @@ class Links:
         taken = sorted(orders, key=lambda order: (not order.filled, order.updated_at))
         for order in taken:
             self.add(order)
-        for order in taken:
-            self.prune(order)
+        self.forget(*[order.client_order_id for order in taken])
 
-    def prune(self, order: Order) -> None:
-        """Forget ``order`` and all around it once they have all ended."""
-        around = self._around(order)
+    def forget(self, *client_order_ids: str) -> None:
+        """Forget each of these and all around it, if they have all ended."""
+        for client_order_id in client_order_ids:
+            self._forget(client_order_id)
+
+    def _forget(self, client_order_id: str) -> None:
+        around = self._around(client_order_id)
         if any(not self._orders[name].status.is_final for name in around):
             return
         for name in around:
@@ -70,9 +78,9 @@ class Links:
             self._children.pop(name, None)
             del self._orders[name]
 
-    def _around(self, order: Order) -> set[str]:
+    def _around(self, client_order_id: str) -> set[str]:
         found: set[str] = set()
-        ahead = [order.client_order_id]
+        ahead = [client_order_id]
         while ahead:
             name = ahead.pop()
             if name in found or name not in self._orders:
@@ -89,6 +97,11 @@ class Links:
 
     def _has_filled(self, name: str) -> bool:
         return name in self._orders and self._orders[name].status is OrderStatus.FILLED
+
+    def named_by(self, order: Order) -> list[Order]:
+        """Its parent and the first of its group, if they are open."""
+        named = [self._orders[n] for n in (order.parent, order.oco) if n in self]
+        return [other for other in named if not other.status.is_final]
 
     def woke_at(self, order: Order) -> int:
         """When its parent was filled (UTC ms); 0 if it has none."""

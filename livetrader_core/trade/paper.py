@@ -69,6 +69,7 @@ class PaperTrade(TradeBase):
     """
 
     paper = True
+    keeps_books = False
     abilities = Abilities(frozenset(SUPPORTED), frozenset(_TIMES_IN_FORCE), modify=True)
 
     def __init__(

@@ -89,11 +89,17 @@ def as_sent(order: Order, abilities: Abilities) -> Order:
         kind = _SENT_AS[order.type]
         price = order.price if kind is OrderType.LIMIT else 0.0
         sent = sent.but(type=kind, price=price, stop_price=0.0, trail_amount=0.0, trail_percent=0.0)
-    if timed_here(order, abilities):
-        sent = sent.but(time_in_force=TimeInForce.GTC, expires_at=0)
+    if timed_here(order, abilities) or order.time_in_force not in abilities.times_in_force:
+        sent = sent.but(time_in_force=_longest(abilities), expires_at=0)
     if linked_here(order, abilities):
         sent = sent.but(parent="", oco="")
     return sent
+
+
+def _longest(abilities: Abilities) -> TimeInForce:
+    # Some exchanges end every order with the day.
+    only_day = TimeInForce.GTC not in abilities.times_in_force
+    return TimeInForce.DAY if only_day else TimeInForce.GTC
 
 
 def with_own_end(known: Order | None, reported: Order, adapter: TradeBase, clock: int) -> Order:

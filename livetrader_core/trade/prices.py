@@ -78,14 +78,21 @@ class PriceFeeds:
     # ---- one symbol
 
     async def _keep(self, symbol: str) -> None:
+        said = ""
         while True:
             try:
                 if self._market.connected:
                     await self._follow(symbol)
-            except LiveTraderError as error:
-                log.warning("orders wait for the price of %s, which broke off: %s", symbol, error)
-            except Exception:
-                log.exception("orders wait for the price of %s, which broke off", symbol)
+            except Exception as error:
+                unforeseen = not isinstance(error, LiveTraderError)
+                if said != str(error):  # not once a second while it lasts
+                    said = str(error)
+                    log.warning(
+                        "orders wait for a price of %s, and there is none: %s",
+                        symbol,
+                        said,
+                        exc_info=unforeseen,
+                    )
             await asyncio.sleep(self._pause)
 
     async def _follow(self, symbol: str) -> None:
@@ -120,4 +127,6 @@ class PriceFeeds:
 
     def _now(self, symbol: str) -> int:
         market = self._market.market_for(symbol)
+        if not market.begun:  # its time is still the computer's; all that it will give is new
+            return 0
         return self._market.clock(symbol) - (0 if market.clocked else market.delay_ms)

@@ -47,11 +47,8 @@ def combine(
 
 
 def _stale(known: Order, reported: Order) -> bool:
-    # A held order has not left yet, although it was accepted: being sent is its next step. One
-    # that certainly did not reach the venue is held again.
+    # A held order has not left yet, although it was accepted: being sent is its next step.
     if known.held and not reported.held:
-        return False
-    if reported.held and known.status is OrderStatus.SUBMITTED:
         return False
     return _STEP[reported.status] < _STEP[known.status]
 

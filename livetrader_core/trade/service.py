@@ -12,9 +12,10 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NoReturn
 
 from livetrader_core.errors import (
     InvalidRequest,
@@ -29,19 +30,29 @@ from livetrader_core.errors import (
 from livetrader_core.models import (
     Balance,
     Fill,
+    KillState,
     Order,
     OrderStatus,
+    OrderType,
     Position,
+    Reconciliation,
+    Side,
     TradeEvent,
     market_of,
 )
 from livetrader_core.service import MarketService
 from livetrader_core.trade import plan
+from livetrader_core.trade.admission import Desk
 from livetrader_core.trade.base import TradeBase, VenueEvent
-from livetrader_core.trade.held import Desk, HeldOrders
+from livetrader_core.trade.books import Books
+from livetrader_core.trade.gate import Gate
+from livetrader_core.trade.held import HeldOrders
 from livetrader_core.trade.journal import Journal
+from livetrader_core.trade.kill import KillSwitch
 from livetrader_core.trade.progress import combine
+from livetrader_core.trade.reconcile import Findings, Ledger, Reconciler, account_of
 from livetrader_core.trade.request import check_id, check_number, check_order
+from livetrader_core.trade.risk import DailyLoss, RiskChecks, RiskLimits
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +63,21 @@ _CLOCK_SKEW_MS = 3_600_000
 
 #: Errors that say that the venue could not be reached, so that it did not see the order.
 _NOT_REACHED = (NotConnected, TooBusy)
+
+#: What a client_order_id stands for; a repeated request must agree in it.
+_WISH = (
+    "symbol",
+    "side",
+    "type",
+    "quantity",
+    "price",
+    "stop_price",
+    "trail_amount",
+    "trail_percent",
+    "time_in_force",
+    "offset",
+    "parent",
+)
 
 #: Errors that say for certain that the order did not reach the venue.
 _NOT_SENT = (OrderRejected, InvalidRequest, NotConnected, TooBusy)
@@ -75,6 +101,10 @@ class TradeService:
     ``market`` gives prices and sessions for what a venue cannot do and the server therefore holds
     (:class:`~livetrader_core.trade.held.HeldOrders`); without it such orders are refused.
 
+    ``risk`` limits what may leave. Books are reconciled with the venues at the start, after every
+    reconnect, every ``reconcile_every`` seconds and on demand. While those of the start disagree,
+    new orders are refused, unless ``require_reconciled`` is off.
+
     The trading methods are those of :class:`~livetrader_core.session.Session`.
     """
 
@@ -85,6 +115,9 @@ class TradeService:
         ask_every: float = 5.0,
         settle_after: float = 3.0,
         market: MarketService | None = None,
+        risk: RiskLimits | None = None,
+        require_reconciled: bool = True,
+        reconcile_every: float = 60.0,
     ) -> None:
         self.adapters = [trade] if isinstance(trade, TradeBase) else list(trade)
         self.ask_every = ask_every
@@ -98,13 +131,31 @@ class TradeService:
         self._writing: asyncio.Task[None] | None = None
         self._connected = False
         self._held = HeldOrders(self._desk(), market, min(ask_every, 0.25), min(ask_every, 1.0))
-        self._listeners: list[Listener] = [self._held.on_event]
+        self._books = Books(self.journal)
+        self._kill = KillSwitch(self.journal)
+        self._risk = None if risk is None else RiskChecks(risk)
+        self._gate = Gate(self._kill, self._risk, self._books, market, self._open_orders)
+        self._reconciler = Reconciler(self._ledger(), self._books, _CLOCK_SKEW_MS)
+        self.require_reconciled = require_reconciled
+        self.reconcile_every = reconcile_every
+        self._findings: dict[TradeBase, Findings] = {}
+        self._blocked: set[TradeBase] = set()
+        self._listeners: list[Listener] = [self._books.on_event, self._held.on_event]
+
+    def _ledger(self) -> Ledger:
+        return Ledger(
+            find=self._find,
+            has_fill=self._has_fill,
+            change=self._change,
+            last_fill_at=self.journal.last_fill_at,
+            seq=lambda: self.seq + len(self._unwritten),
+        )
 
     def _desk(self) -> Desk:
         return Desk(
             find=self._find,
             open_orders=self._open_orders,
-            linked_orders=lambda: self._overlay(self.journal.linked_orders()),
+            linked_orders=lambda name: self._overlay(self.journal.linked_orders(name)),
             adapter=self._adapter,
             change=self._change,
             release=self._release,
@@ -136,6 +187,8 @@ class TradeService:
         if self._connected:
             return
         self.journal.open()
+        self._books.load()
+        self._kill.load()
         try:
             await asyncio.gather(*(adapter.connect() for adapter in self.adapters))
             self._connected = True
@@ -143,11 +196,17 @@ class TradeService:
             for adapter in self.adapters:
                 self._tasks.append(self._task(self._follow(adapter, adapter.watch_events())))
             await self._settle(self._open_orders())
+            for adapter in self.adapters:
+                await self._reconcile_start(adapter)
+            self._gate.start()
             self._held.start()
         except BaseException:
             await self.stop()
             raise
         self._tasks.append(self._task(self._keep_asking()))
+        self._tasks.append(self._task(self._keep_reconciling()))
+        if self._risk is not None and self._risk.limits.max_daily_loss:
+            self._tasks.append(self._task(self._keep_counting(self._risk)))
         if self._unwritten:
             self._ensure_writing()
 
@@ -166,6 +225,7 @@ class TradeService:
         return asyncio.get_running_loop().create_task(self._stop(tasks))
 
     async def _stop(self, tasks: Sequence[asyncio.Task[None] | asyncio.Task[Order]]) -> None:
+        self._gate.stop()
         await self._held.stop()
         for task in tasks:
             task.cancel()
@@ -207,17 +267,24 @@ class TradeService:
         check_order(order)
         known = await self._known(order.client_order_id)
         if known is not None:
-            _warn_if_other(known, order)
+            self._check_same(order)
             return known
         adapter = self._adapter(order.symbol)
         order = order.but(held=False)
+        await self._gate.learn(order.symbol)
         if plan.needs_server(order, adapter.abilities):
             order = await self._held.prepare(adapter, order)
-            if (known := await self._known(order.client_order_id)) is not None:
-                return known
-            order = self._held.admit(adapter, order)
+        if (known := await self._known(order.client_order_id)) is not None:
+            return known
         if not self._connected:
             raise NotConnected("the trade service is not connected; call connect() first")
+        if reason := self._blocked_by(adapter) or self._gate.refusal(order):
+            self._refuse(adapter, order, reason)
+        return await self._let_out(adapter, order)
+
+    async def _let_out(self, adapter: TradeBase, order: Order) -> Order:
+        if plan.needs_server(order, adapter.abilities):
+            order = self._held.admit(adapter, order)
         submitted = self._submit(adapter, order)
         if submitted.held:
             return submitted
@@ -230,6 +297,42 @@ class TradeService:
         raise OutcomeUnknown(
             f"order {order.client_order_id}: the service was stopped while it was on its way"
         )
+
+    def _check_same(self, order: Order) -> None:
+        """Raise InvalidRequest if ``order`` is not what its client_order_id stood for at first."""
+        first = self.journal.first(order.client_order_id)
+        if first is None:
+            return
+        other = [name for name in _WISH if getattr(first, name) != getattr(order, name)]
+        if other:
+            raise InvalidRequest(
+                f"client_order_id {order.client_order_id} was used before, for an order with "
+                f"another {', '.join(other)}; ids are never used twice"
+            )
+
+    def _refuse(self, adapter: TradeBase, order: Order, reason: str) -> NoReturn:
+        """Journal ``order`` as rejected. Raises OrderRejected, StorageError."""
+        self._end_new(adapter, order, reason)
+        raise OrderRejected(f"order {order.client_order_id}: {reason}")
+
+    def _end_new(self, adapter: TradeBase, order: Order, reason: str) -> None:
+        now = adapter.now(order.symbol)
+        self._write_first(
+            order.but(status=OrderStatus.REJECTED, reason=reason, created_at=now, updated_at=now)
+        )
+
+    async def give_up_order(self, order: Order) -> Order:
+        """For a client that does not know whether ``order`` arrived: it is not to be sent anymore.
+
+        Returns the order if it is known; else it is journaled as rejected, so that it is refused
+        should it arrive late. Raises InvalidRequest, StorageError.
+        """
+        check_order(order)
+        known = await self._known(order.client_order_id)
+        if known is None:
+            self._end_new(self._adapter(order.symbol), order, "given up: it did not arrive")
+            known = self._find(order.client_order_id) or order
+        return known
 
     async def _known(self, client_order_id: str) -> Order | None:
         sending = self._sending.get(client_order_id)
@@ -279,11 +382,16 @@ class TradeService:
         return sending
 
     def _release(self, order: Order) -> None:
-        """Send a held order, unless it ended meanwhile. Raises StorageError: it did not leave."""
+        """Send a held order, unless it ended meanwhile.
+
+        Its risk was checked when it was taken. Raises StorageError, OrderRejected: it stays.
+        """
         known = self._find(order.client_order_id)
         if known is None or known.status.is_final or not known.held:
             return
         adapter = self._adapter(order.symbol)
+        if reason := self._kill.refusal or self._blocked_by(adapter):
+            raise OrderRejected(reason)
         now = adapter.now(order.symbol)
         leaving = order.but(held=False, status=OrderStatus.SUBMITTED, reason="", updated_at=now)
         self._write_first(leaving)
@@ -324,6 +432,7 @@ class TradeService:
             self._held.cancel(order)
         else:
             await self._adapter(order.symbol).cancel_order(client_order_id)
+            await _let_tell()
 
     async def modify_order(
         self,
@@ -337,11 +446,20 @@ class TradeService:
             if value is not None:
                 check_number(f"order {client_order_id}: {name}", value)
         order = await self._existing(client_order_id)
+        await self._gate.learn(order.symbol)
+        wish = order.but(
+            quantity=order.quantity if quantity is None else quantity,
+            price=order.price if price is None else price,
+            stop_price=order.stop_price if stop_price is None else stop_price,
+        )
+        if reason := self._gate.refusal_of_change(wish):
+            raise OrderRejected(f"order {client_order_id}: {reason}")
         if order.held:
             return self._held.modify(order, quantity, price, stop_price)
         adapter = self._adapter(order.symbol)
         changed = await adapter.modify_order(client_order_id, quantity, price, stop_price)
         self._change(adapter, changed)
+        await _let_tell()
         return self._find(client_order_id) or changed
 
     async def _existing(self, client_order_id: str) -> Order:
@@ -359,18 +477,23 @@ class TradeService:
         """The order as the journal has it; None if it never arrived."""
         return self._find(client_order_id)
 
-    async def fetch_orders(self) -> list[Order]:
-        """All orders, oldest first."""
-        return self._overlay(self.journal.orders())
+    async def fetch_orders(self, offset: int = 0, limit: int | None = None) -> list[Order]:
+        """All orders, oldest first; ``limit`` of them after ``offset``."""
+        return self._overlay(await asyncio.to_thread(self.journal.orders, offset, limit))
 
     async def fetch_open_orders(self) -> list[Order]:
         """Orders that are not final, oldest first."""
         return self._open_orders()
 
-    async def fetch_fills(self, since: int = 0) -> list[Fill]:
-        """Executions at or after ``since`` (UTC ms), oldest first."""
+    async def fetch_fills(
+        self, since: int = 0, offset: int = 0, limit: int | None = None
+    ) -> list[Fill]:
+        """Executions at or after ``since`` (UTC ms), oldest first; ``limit`` after ``offset``."""
+        found = await asyncio.to_thread(self.journal.fills, since, offset, limit)
+        if limit is not None and len(found) == limit:
+            return found
         waiting = [c.fill for c in self._unwritten if c.fill and c.fill.datetime >= since]
-        return self.journal.fills(since) + waiting
+        return found + waiting
 
     async def fetch_positions(self) -> list[Position]:
         """Net positions of all venues that are not flat."""
@@ -404,6 +527,129 @@ class TradeService:
             served = ", ".join(sorted(routes)) or "none"
             raise UnknownSymbol(f"{symbol}: {code} is not traded here; traded: {served}") from None
 
+    # ---- the kill switch
+
+    async def kill(self, flatten: bool = False, reason: str = "") -> KillState:
+        """Refuse new orders until :meth:`lift`, and cancel all that work.
+
+        ``flatten``: then close every position by a market order. The switch survives a restart.
+        Raises StorageError if it could not be written down; it is on all the same.
+        """
+        try:
+            self._kill.throw(reason)
+        finally:
+            await asyncio.gather(*self._sending.values(), return_exceptions=True)
+            await asyncio.gather(*(self._cancel_for_kill(o) for o in self._open_orders()))
+            if flatten:
+                await self._flatten()
+        return self._kill.state
+
+    async def lift(self) -> KillState:
+        """Take new orders again. Raises StorageError."""
+        self._kill.lift()
+        return self._kill.state
+
+    async def kill_state(self) -> KillState:
+        """Whether the kill switch is on."""
+        return self._kill.state
+
+    async def _cancel_for_kill(self, order: Order) -> None:
+        try:
+            await self.cancel_order(order.client_order_id)
+        except LiveTraderError as error:
+            log.warning("kill: order %s was not canceled: %s", order.client_order_id, error)
+
+    async def _flatten(self) -> None:
+        for number, position in enumerate(await self.fetch_positions()):
+            side = Side.SELL if position.quantity > 0 else Side.BUY
+            order = Order(
+                f"kill-{self._kill.state.since % 10**10}-{number}",
+                position.symbol,
+                side,
+                OrderType.MARKET,
+                abs(position.quantity),
+            )
+            try:
+                await self._let_out(self._adapter(position.symbol), order)
+            except LiveTraderError as error:
+                log.error("kill: %s was not flattened: %s", position.symbol, error)
+
+    # ---- reconciliation
+
+    async def reconcile(self, accept: bool = False) -> Reconciliation:
+        """Compare the books with the venues now, and bring in what was missed.
+
+        ``accept``: what the venues hold is right from now on, whatever the journal expected.
+        """
+        for adapter in self.adapters:
+            await self._reconcile(adapter, accept)
+        return self._reconciliation()
+
+    async def venue_orders(self) -> list[Order]:
+        """Orders that work at the venues and were not placed here; they are left alone."""
+        await self.reconcile()
+        return [order for found in self._findings.values() for order in found.foreign]
+
+    def _reconciliation(self) -> Reconciliation:
+        found = list(self._findings.values())
+        return Reconciliation(
+            time.time_ns() // 1_000_000,
+            tuple(told for findings in found for told in findings.differences),
+            tuple(order for findings in found for order in findings.foreign),
+            bool(self._blocked),
+        )
+
+    def _blocked_by(self, adapter: TradeBase) -> str:
+        if adapter not in self._blocked:
+            return ""
+        told = "; ".join(self._findings[adapter].differences)
+        return f"not reconciled: {told}. Accept what the venue holds with `livetrader reconcile`"
+
+    async def _reconcile_start(self, adapter: TradeBase) -> None:
+        first = not (adapter.keeps_books and self._books.knows(account_of(adapter)))
+        await self._reconcile(adapter, accept=first)
+        if self.require_reconciled and self._findings[adapter].differences:
+            self._blocked.add(adapter)
+
+    async def _reconcile(self, adapter: TradeBase, accept: bool = False) -> None:
+        try:
+            await self._reconciler.take_fills(adapter)
+            if accept:
+                await self._reconciler.open(adapter)
+            found = await self._reconciler.compare(adapter)
+        except LiveTraderError as error:
+            found = Findings((f"{type(adapter).__name__} could not be asked: {error}",))
+        before = self._findings.get(adapter, Findings())
+        self._findings[adapter] = found
+        if not found.differences:
+            self._blocked.discard(adapter)
+        for told in set(found.differences) - set(before.differences):
+            log.error("the books disagree: %s", told)
+
+    async def _keep_reconciling(self) -> None:
+        while True:
+            await asyncio.sleep(self.reconcile_every)
+            for adapter in self.adapters:
+                await self._reconcile(adapter)
+
+    async def _keep_counting(self, risk: RiskChecks) -> None:
+        """Keep the day's loss up to date."""
+        noted = self.journal.noted("daily_loss")
+        daily = DailyLoss(risk.limits.max_daily_loss, noted)
+        while True:
+            try:
+                day = datetime.fromtimestamp(self._latest() / 1000, timezone.utc).date()
+                risk.lost = daily.take(day.isoformat(), await self.fetch_balance())
+                if (note := daily.to_note()) != noted:
+                    self.journal.note("daily_loss", note)
+                    noted = note
+            except LiveTraderError as error:
+                log.warning("the day's loss is not known: %s", error)
+            await asyncio.sleep(self.ask_every)
+
+    def _latest(self) -> int:
+        return max(adapter.now(f"{adapter.markets[0]}.") for adapter in self.adapters)
+
     # ---- what happens
 
     async def _follow(self, adapter: TradeBase, events: AsyncIterator[VenueEvent]) -> None:
@@ -422,6 +668,7 @@ class TradeService:
             await asyncio.sleep(self.ask_every)
             events = adapter.watch_events()
             await self._settle_open(lambda order: True)
+            await self._reconcile(adapter)
 
     def _on_event(self, adapter: TradeBase, event: VenueEvent) -> None:
         try:
@@ -571,21 +818,21 @@ class TradeService:
         return task
 
 
+async def _let_tell() -> None:
+    """Let events that a venue in this process has told be journaled.
+
+    Else they came after what the caller asks for next, and would be taken for later news.
+    """
+    for _ in range(2):
+        await asyncio.sleep(0)
+
+
 def _in_doubt(order: Order) -> bool:
     return order.status in (OrderStatus.UNKNOWN, OrderStatus.SUBMITTED)
 
 
 def _same(order: Order, known: Order) -> bool:
     return order.but(updated_at=known.updated_at) == known
-
-
-def _warn_if_other(known: Order, order: Order) -> None:
-    wish = (order.symbol, order.side, order.type)
-    if (known.symbol, known.side, known.type) != wish:
-        log.warning(
-            "client_order_id %s was used before, for another order; that one is returned",
-            order.client_order_id,
-        )
 
 
 def _retrieve(task: asyncio.Task[Order]) -> None:

@@ -4,7 +4,7 @@ The price that counts is the **last trade** where the venue gives one. Where it 
 forex, a buy looks at the **ask** and a sell at the **bid**: what the order would trade at. A stop
 to buy is reached at or above its ``stop_price``, a stop to sell at or below it. Where there are no
 quotes at all, closed one-minute klines count: with their whole range if they opened after the
-order was made, else with their close alone.
+order was made, else with their close alone. Nothing counts while the symbol's sessions are closed.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def trailed(order: Order, seen: Seen, contract: Contract) -> Order:
         return order
     distance = order.trail_amount or seen.last * order.trail_percent
     stop = contract.round_price(seen.last + order.side.sign * distance)
-    if order.side.sign * stop >= order.side.sign * order.stop_price or stop <= 0:
+    if order.side.sign * stop >= order.side.sign * order.stop_price:
         return order
     if order.type is OrderType.TRAILING_STOP:
         return order.but(stop_price=stop)

@@ -54,7 +54,7 @@ def mute() -> Iterator[str]:
                     identity, body = router.recv_multipart()
                     request = protocol.decode_request(body)
                     if request.method == "hello":
-                        greeting = protocol.Greeting(1, "x", "run", ".events", 1.0, 8, {})
+                        greeting = protocol.Greeting(2, "x", "run", ".events", 1.0, 8, "", {})
                         reply = protocol.Reply(greeting.to_dict())
                         router.send_multipart([identity, *protocol.encode_reply(request.id, reply)])
 
@@ -168,7 +168,7 @@ def test_a_late_reply_is_not_taken_for_the_next_ones() -> None:
             if len(requests) in (2, 3):
                 continue  # given up before they are answered
             for request in [requests[0]] if len(requests) == 1 else requests[1:]:
-                greeting = protocol.Greeting(1, "x", "run", ".events", 1.0, 8, {}).to_dict()
+                greeting = protocol.Greeting(2, "x", "run", ".events", 1.0, 8, "", {}).to_dict()
                 result = greeting if request.method == "hello" else [str(request.id)]
                 reply = protocol.encode_reply(request.id, protocol.Reply(result))
                 router.send_multipart([identity, *reply])

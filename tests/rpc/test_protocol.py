@@ -183,7 +183,9 @@ def test_a_symbol_that_cannot_be_a_topic_is_refused(symbol: str) -> None:
 
 def test_the_greeting_and_contracts_come_back() -> None:
     info = MarketInfo(True, True, 900_000, "paper", "bar")
-    greeting = Greeting(1, "0.1", "run", ".events", 1.0, 64, {"US": info, "HK": MarketInfo()})
+    greeting = Greeting(
+        2, "0.1", "run", ".events", 1.0, 64, "book", {"US": info, "HK": MarketInfo()}
+    )
     body = protocol.unpack(protocol.pack(greeting.to_dict()))
     assert Greeting.from_dict(body) == greeting
 
@@ -204,7 +206,7 @@ def test_garbage_is_a_protocol_error_for_every_decoder() -> None:
         lambda b: protocol.decode_reply([b, b]),
         lambda b: Greeting.from_dict(protocol.unpack(b)),
         lambda b: calls.state().read(Reply(protocol.unpack(b))),
-        lambda b: calls.fetch_orders().read(Reply(protocol.unpack(b))),
+        lambda b: calls.fetch_orders(0, 1).read(Reply(protocol.unpack(b))),
         lambda b: calls.get_contract("US.A").read(Reply(protocol.unpack(b))),
         lambda b: calls.subscribe("US.A", "1m", None, 0).read(Reply(protocol.unpack(b))),
     ]

@@ -17,6 +17,7 @@ import zmq
 from livetrader_core.errors import (
     InvalidRequest,
     LiveTraderError,
+    OrderRejected,
     OutcomeUnknown,
     RequestTimeout,
     TooBusy,
@@ -25,7 +26,7 @@ from livetrader_core.errors import (
     UnknownTimeframe,
     VersionMismatch,
 )
-from livetrader_core.models import Contract, OrderStatus
+from livetrader_core.models import Contract, KillState, OrderStatus, Position
 from livetrader_core.rpc import AsyncClient, Client, Server, calls, protocol
 from livetrader_core.rpc.calls import Call
 from livetrader_core.service import MarketService
@@ -115,7 +116,7 @@ def test_a_late_reply_is_not_taken_for_the_next_ones() -> None:
             identity, body = router.recv_multipart()
             request = protocol.decode_request(body)
             if request.method == "hello":
-                greeting = protocol.Greeting(1, "x", "run", ".events", 1.0, 8, {})
+                greeting = protocol.Greeting(2, "x", "run", ".events", 1.0, 8, "", {})
                 reply = protocol.Reply(greeting.to_dict())
                 router.send_multipart([identity, *protocol.encode_reply(request.id, reply)])
                 continue
@@ -160,7 +161,7 @@ def test_a_late_reply_is_not_taken_for_the_next_ones() -> None:
         (raw("subscribe", "US.NONE", "1m", None, None), UnknownSymbol),
         (raw("begin_replay", START, None), InvalidRequest),
         (raw("follow", "me", -1), InvalidRequest),
-        (raw("fetch_orders"), UnknownMethod),
+        (raw("fetch_orders", 0, 1), UnknownMethod),
         (raw("events_after", 0, 0), InvalidRequest),
     ],
 )
@@ -347,8 +348,8 @@ def test_another_protocol_version_is_refused_by_both_numbers() -> None:
         market = MarketService(TickingMarket())
         async with served(market) as (_, endpoint), AsyncClient() as client:
             await client.connect(endpoint)
-            for args in ((2, "9.9.9", "inproc"), (99, "9.9.9"), ("x",), ()):
-                with pytest.raises(VersionMismatch, match="protocol 1"):
+            for args in ((3, "9.9.9", "inproc"), (99, "9.9.9"), ("x",), ()):
+                with pytest.raises(VersionMismatch, match="protocol 2"):
                     await client.call(raw("hello", *args))
 
     run(main)
@@ -361,8 +362,8 @@ def test_a_client_of_another_version_says_so(monkeypatch: pytest.MonkeyPatch) ->
         thread = threading.Thread(target=server.run)
         thread.start()
         try:
-            monkeypatch.setattr(protocol, "PROTOCOL", 2)
-            with pytest.raises(VersionMismatch, match="speaks protocol 2"):
+            monkeypatch.setattr(protocol, "PROTOCOL", 3)
+            with pytest.raises(VersionMismatch, match="speaks protocol 3"):
                 Client().connect(endpoint)
         finally:
             server.close()
@@ -380,7 +381,7 @@ def test_trading_goes_through_with_every_field() -> None:
             placed = await client.create_order(order("a-1").but(price=1.5, as_of=START))
             assert placed.status is OrderStatus.ACCEPTED
             assert placed.as_of == START
-            assert await client.create_order(order("a-1")) == placed
+            assert await client.create_order(order("a-1").but(price=1.5)) == placed
             assert venue.arrived == ["a-1"]
             assert (await client.modify_order("a-1", quantity=5.0)).quantity == 5.0
             venue.fill("a-1", 2.0, "t-1")
@@ -394,8 +395,42 @@ def test_trading_goes_through_with_every_field() -> None:
             assert await client.fetch_orders() == [found]
             assert await client.fetch_open_orders() == []
             assert await client.fetch_order("never") is None
-            assert await client.fetch_positions() == []
+            assert await client.fetch_positions() == [Position("US.A", 2.0, 100.0)]
             assert await client.fetch_balance() == []
+            given_up = await client.give_up_order(order("a-2"))
+            assert given_up.status is OrderStatus.REJECTED
+            assert (await client.create_order(order("a-2"))) == given_up
+            assert (await client.kill(reason="enough")).on
+            with pytest.raises(OrderRejected, match=r"kill switch is on \(enough\)"):
+                await client.create_order(order("a-3"))
+            assert (await client.kill_state()).reason == "enough"
+            assert await client.lift() == KillState()
+            report = await client.reconcile()
+            assert (report.differences, report.foreign, report.blocked) == ((), (), False)
+            venue.take(order("theirs"))
+            assert [o.client_order_id for o in await client.venue_orders()] == ["theirs"]
+
+    run(main)
+
+
+def test_many_orders_and_fills_come_in_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("livetrader_core.rpc.client.MAX_EVENTS", 3)
+
+    async def main() -> None:
+        venue = ScriptedVenue()
+        async with served(TradeService(venue)) as (_, endpoint), AsyncClient() as client:
+            await client.connect(endpoint)
+            names = [f"a-{number}" for number in range(7)]
+            for name in names:
+                await client.create_order(order(name))
+                venue.fill(name, 1.0, f"t-{name}")
+            await venue.told()
+            assert [o.client_order_id for o in await client.fetch_orders()] == names
+            assert [fill.client_order_id for fill in await client.fetch_fills()] == names
+            with pytest.raises(InvalidRequest, match="limit must lie between"):
+                await client.call(raw("fetch_orders", 0, 1_000_000))
+            with pytest.raises(InvalidRequest, match="offset must not be negative"):
+                await client.call(raw("fetch_fills", 0, -1, 5))
 
     run(main)
 

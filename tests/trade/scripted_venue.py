@@ -111,7 +111,11 @@ class ScriptedVenue(TradeBase):
         return [fill for fill in self.fills if fill.datetime >= since]
 
     async def fetch_positions(self) -> list[Position]:
-        return []
+        sizes: dict[str, float] = {}
+        for fill in self.fills:
+            signed = fill.side.sign * fill.quantity
+            sizes[fill.symbol] = sizes.get(fill.symbol, 0.0) + signed
+        return [Position(symbol, size, 100.0) for symbol, size in sizes.items() if size]
 
     async def fetch_balance(self) -> list[Balance]:
         return []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import date
 from typing import Any
 
@@ -15,7 +16,7 @@ from livetrader_core.errors import (
     StorageError,
     UnknownSymbol,
 )
-from livetrader_core.models import Order, OrderStatus, OrderType, Side, TimeInForce
+from livetrader_core.models import Contract, Order, OrderStatus, OrderType, Side, TimeInForce
 from livetrader_core.sessions import Sessions
 from livetrader_core.trade import TradeService
 from livetrader_core.trade.base import Abilities
@@ -25,6 +26,11 @@ from tests.trade.scripted_venue import ScriptedVenue, until
 
 S, T, TIF = OrderStatus, OrderType, TimeInForce
 BUY, SELL = Side.BUY, Side.SELL
+
+#: From 09:30 to 16:00 in New York.
+DAYTIME = Sessions(timezone="America/New_York", day=((570, 960),))
+#: From 21:00 to 02:30 of the evening before, then 09:00 to 15:00, in Shanghai.
+NIGHTS = Sessions(timezone="Asia/Shanghai", day=((540, 900),), night=((1260, 1590),))
 
 
 # --------------------------------------------------------------------------- stops
@@ -45,7 +51,7 @@ def test_stop_is_sent_as_market_order_when_its_price_comes(
     side: Side, quiet: list[dict[str, float]], through: dict[str, float]
 ) -> None:
     async def work(rig: Rig) -> None:
-        taken = await rig.trade.create_order(held(side=side, stop_price=100))
+        taken = await rig.trade.create_order(held(side=side, stop_price=100, price=97))
         assert (taken.status, taken.held, taken.order_id) == (S.ACCEPTED, True, "")
         for quote in quiet:
             await rig.quote(**quote)
@@ -53,9 +59,11 @@ def test_stop_is_sent_as_market_order_when_its_price_comes(
         await rig.quote(**through)
         await rig.sent("s-1")
         (sent,) = rig.venue.sent
-        assert (sent.type, sent.stop_price, sent.quantity, sent.side) == (T.MARKET, 0.0, 10.0, side)
+        assert (sent.type, sent.price, sent.stop_price) == (T.MARKET, 0.0, 0.0)
+        assert (sent.quantity, sent.side) == (10.0, side)
         order = rig.order()
-        assert (order.type, order.stop_price, order.held) == (T.STOP, 100.0, False)
+        assert (order.type, order.stop_price, order.price) == (T.STOP, 100.0, 97.0)
+        assert not order.held
         assert (order.status, order.order_id) == (S.ACCEPTED, "v-s-1")
         rig.venue.fill("s-1", 10.0, "t-1")
         await rig.venue.told()
@@ -168,6 +176,30 @@ def test_moving_stop_is_journaled_at_most_once_a_second() -> None:
     run(work)
 
 
+def test_trailing_stop_to_sell_stays_above_nothing() -> None:
+    async def work(rig: Rig) -> None:
+        order = held(T.TRAILING_STOP, SELL, stop_price=1, trail_amount=5)
+        await rig.trade.create_order(order)
+        await rig.quote(4)
+        assert rig.order().stop_price == 1.0
+        await rig.quote(1)
+        await rig.sent("s-1")
+
+    run(work)
+
+
+def test_change_of_a_trailing_stop_keeps_where_it_stands() -> None:
+    async def work(rig: Rig) -> None:
+        await rig.trade.create_order(held(T.TRAILING_STOP, SELL, stop_price=95, trail_amount=5))
+        for price in (110, 111, 112):  # within one second: not journaled yet
+            await rig.quote(price)
+        assert rig.order().stop_price == 105.0
+        await rig.trade.modify_order("s-1", quantity=4)
+        assert (rig.order().stop_price, rig.order().quantity) == (107.0, 4.0)
+
+    run(work)
+
+
 # --------------------------------------------------------------------------- klines for quotes
 
 
@@ -250,6 +282,21 @@ def test_old_quote_never_triggers() -> None:
     run(work)
 
 
+def test_nothing_triggers_while_the_market_is_closed() -> None:
+    async def work(rig: Rig) -> None:
+        rig.later(22 * 60)  # Monday evening in New York
+        await rig.trade.create_order(held(stop_price=100))
+        await rig.quote(120)
+        assert rig.order().held
+        rig.market.time = DAYTIME.open_of(date(2025, 1, 7))
+        await rig.quote(99)
+        assert rig.order().held
+        await rig.quote(100)
+        await rig.sent("s-1")
+
+    run(work, sessions=DAYTIME)
+
+
 def test_klines_missed_while_the_line_was_down_never_trigger() -> None:
     async def work(rig: Rig) -> None:
         await rig.trade.create_order(held(stop_price=100))
@@ -273,7 +320,10 @@ def test_feed_that_breaks_is_begun_anew(caplog: pytest.LogCaptureFixture) -> Non
         await until(lambda: SYMBOL not in rig.market.readers)
         await rig.quote(101)
         await rig.sent("s-1")
-        assert "orders wait for the price of US.A" in caplog.text
+        assert (
+            "orders wait for a price of US.A, and there is none: the quotes of US.A broke"
+            in caplog.text
+        )
 
     run(work)
 
@@ -306,9 +356,36 @@ def test_held_order_is_cancelled_and_changed_in_the_server() -> None:
 def test_known_id_returns_the_held_order() -> None:
     async def work(rig: Rig) -> None:
         first = await rig.trade.create_order(held(stop_price=100))
-        assert await rig.trade.create_order(held(stop_price=120)) == first
+        assert await rig.trade.create_order(held(stop_price=100)) == first
+        with pytest.raises(InvalidRequest, match="another stop_price"):
+            await rig.trade.create_order(held(stop_price=120))
         assert rig.trade.seq == 1
         assert await rig.trade.fetch_open_orders() == [first]
+
+    run(work)
+
+
+def test_racing_requests_with_one_id_make_one_held_order() -> None:
+    async def work(rig: Rig) -> None:
+        get_contract = rig.market.get_contract
+
+        async def slow(symbol: str) -> Contract:
+            await asyncio.sleep(0.001)
+            return await get_contract(symbol)
+
+        rig.market.get_contract = slow  # type: ignore[method-assign]
+        orders = [rig.trade.create_order(held(stop_price=100 + n)) for n in range(10)]
+        taken = await asyncio.gather(*orders)
+        assert len({order.stop_price for order in taken}) == 1
+        assert rig.trade.seq == 1
+
+    run(work)
+
+
+def test_only_the_server_says_what_is_held() -> None:
+    async def work(rig: Rig) -> None:
+        taken = await rig.trade.create_order(held(T.LIMIT, price=90, held=True))
+        assert (taken.held, rig.venue.arrived) == (False, ["s-1"])
 
     run(work)
 
@@ -395,6 +472,24 @@ def test_order_that_did_not_reach_the_venue_is_held_on() -> None:
     run(work)
 
 
+def test_venue_that_is_down_is_not_pestered() -> None:
+    async def work(rig: Rig) -> None:
+        async def down(_: Order) -> None:
+            raise NotConnected("the line is down")
+
+        rig.trade._held._retry_every = 60.0
+        rig.venue.on_create = down
+        await rig.trade.create_order(held(stop_price=100))
+        await rig.quote(100)
+        await until(lambda: bool(rig.order().reason))
+        for _ in range(5):
+            await rig.looked()
+            await rig.quote(100)
+        assert rig.venue.arrived == ["s-1"]
+
+    run(work)
+
+
 def test_refusal_of_a_released_order_is_its_end() -> None:
     async def work(rig: Rig) -> None:
         async def refuse(_: Order) -> None:
@@ -405,6 +500,24 @@ def test_refusal_of_a_released_order_is_its_end() -> None:
         await rig.quote(100)
         await rig.ends(S.REJECTED, "s-1")
         assert rig.order().reason == "no money"
+
+    run(work)
+
+
+def test_kill_switch_ends_held_orders_and_lets_none_out() -> None:
+    async def work(rig: Rig) -> None:
+        await rig.trade.create_order(held(stop_price=100))
+        await rig.trade.kill(reason="enough")
+        assert rig.status() is S.CANCELED
+        await rig.trade.lift()
+        await rig.trade.create_order(held(client_order_id="s-2", stop_price=100))
+        rig.trade._kill.throw("enough")  # before anything was cancelled
+        await rig.quote(100)
+        assert rig.order("s-2").held
+        await rig.trade.lift()
+        while rig.order("s-2").held:
+            await rig.quote(100)
+        await rig.sent("s-2")
 
     run(work)
 
@@ -452,11 +565,6 @@ def test_order_does_not_leave_while_the_journal_fails(caplog: pytest.LogCaptureF
 
 
 # --------------------------------------------------------------------------- deadlines
-
-#: From 09:30 to 16:00 in New York.
-DAYTIME = Sessions(timezone="America/New_York", day=((570, 960),))
-#: From 21:00 to 02:30 of the evening before, then 09:00 to 15:00, in Shanghai.
-NIGHTS = Sessions(timezone="Asia/Shanghai", day=((540, 900),), night=((1260, 1590),))
 
 
 @pytest.mark.parametrize("kind", [T.LIMIT, T.STOP])
@@ -546,6 +654,39 @@ def test_expiry_that_the_venue_does_not_take_is_asked_for_again() -> None:
     run(work)
 
 
+def test_cancellation_under_way_is_not_asked_for_again() -> None:
+    async def work(rig: Rig) -> None:
+        async def slow(client_order_id: str) -> None:
+            rig.venue.canceled.append(client_order_id)
+
+        rig.trade._held._retry_every = 60.0
+        rig.venue.cancel_order = slow  # type: ignore[method-assign]
+        end = rig.market.at(30)
+        order = held(T.LIMIT, price=90, time_in_force=TIF.GTD, expires_at=end)
+        await rig.trade.create_order(order)
+        rig.market.time = end
+        for _ in range(5):
+            await rig.looked()
+        assert rig.venue.canceled == ["s-1"]
+        assert rig.status() is S.ACCEPTED
+
+    run(work)
+
+
+def test_quote_that_comes_with_the_deadline_sends_nothing() -> None:
+    async def work(rig: Rig) -> None:
+        end = rig.market.at(30)
+        order = held(stop_price=100, time_in_force=TIF.GTD, expires_at=end)
+        await rig.trade.create_order(order)
+        await rig.quote(99)
+        rig.market.time = end
+        await rig.market.quote(100)
+        assert rig.status() is S.EXPIRED
+        assert rig.venue.arrived == []
+
+    run(work)
+
+
 def test_stop_with_a_deadline_keeps_it_when_it_was_sent() -> None:
     async def work(rig: Rig) -> None:
         end = rig.market.at(30)
@@ -557,6 +698,22 @@ def test_stop_with_a_deadline_keeps_it_when_it_was_sent() -> None:
         rig.market.time = end
         await rig.ends(S.EXPIRED, "s-1")
         assert rig.venue.canceled == ["s-1"]
+
+    run(work)
+
+
+def test_gtd_order_is_a_day_order_where_the_venue_knows_nothing_longer() -> None:
+    async def work(rig: Rig) -> None:
+        rig.venue.abilities = Abilities(times_in_force=frozenset({TIF.DAY, TIF.IOC}))
+        end = rig.market.at(30)
+        gtd = held(T.LIMIT, price=90, time_in_force=TIF.GTD, expires_at=end)
+        await rig.trade.create_order(gtd)
+        assert rig.venue.sent[0].time_in_force is TIF.DAY
+        assert rig.order().time_in_force is TIF.GTD
+        await rig.trade.create_order(held(T.LIMIT, client_order_id="s-2", price=90))
+        assert rig.venue.sent[1].time_in_force is TIF.DAY
+        rig.market.time = end
+        await rig.ends(S.EXPIRED, "s-1")
 
     run(work)
 

@@ -6,9 +6,11 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from livetrader_core.errors import OrderRejected, OutcomeUnknown
+from livetrader_core.errors import NotConnected, OrderRejected, OutcomeUnknown
 from livetrader_core.models import Order, OrderStatus, OrderType, Side, TimeInForce
-from tests.trade.holding import Rig, held, run
+from livetrader_core.trade.risk import RiskChecks, RiskLimits
+from tests.support.scripted_market import bar
+from tests.trade.holding import SYMBOL, Rig, held, run
 from tests.trade.scripted_venue import until
 
 S, T = OrderStatus, OrderType
@@ -49,6 +51,25 @@ def test_children_sleep_until_the_parent_is_filled() -> None:
         await rig.sent("entry", "gain")
         await rig.quote(90.01)
         assert rig.order("loss").held
+
+    run(work)
+
+
+def test_child_that_waits_for_no_price_is_sent_as_soon_as_the_venue_is_reached() -> None:
+    async def work(rig: Rig) -> None:
+        await bracket(rig)
+        failures = iter([NotConnected("down"), NotConnected("down")])
+
+        async def down(_: Order) -> None:
+            if error := next(failures, None):
+                raise error
+
+        rig.venue.on_create = down
+        rig.venue.fill("entry", 10.0, "t-1")
+        await until(lambda: "gain" in rig.venue.orders)
+        await rig.ends(S.ACCEPTED, "gain")
+        assert rig.venue.arrived == ["entry", "gain", "gain", "gain"]
+        assert not rig.order("gain").held
 
     run(work)
 
@@ -242,6 +263,7 @@ def test_child_of_a_bracket_that_is_over_is_refused() -> None:
         await rig.venue.told()
         with pytest.raises(OrderRejected, match=r"gain \(filled\) of its bracket"):
             await rig.trade.create_order(LOSS.but(parent="e-2"))
+        assert not any(i in rig.trade._held._links for i in ("entry", "e-2", "gain", "loss"))
 
     run(work)
 
@@ -260,6 +282,34 @@ def test_trailing_child_begins_to_trail_when_it_wakes() -> None:
         rig.later(1)
         await rig.quote(120)
         assert rig.order("loss").stop_price == 110.0
+
+    run(work)
+
+
+def test_kline_in_which_a_child_woke_counts_by_its_close() -> None:
+    async def work(rig: Rig) -> None:
+        await bracket(rig)
+        rig.later(1.5)
+        rig.venue.fill("entry", 10.0, "t-1")
+        await rig.sent("entry", "gain")
+        await until(lambda: SYMBOL in rig.market.kline_readers)
+        rig.trade._held._feeds._live_since[SYMBOL] = 0  # type: ignore[union-attr]
+        await rig.market.moment(bar(1, 101, 102, 80, 101))  # its low was before the entry
+        assert rig.order("loss").held
+        await rig.market.moment(bar(2, 101, 102, 90, 101))
+        await rig.sent("entry", "gain", "loss")
+
+    run(work, ticks=False)
+
+
+def test_bracket_as_large_as_the_position_may_be_passes() -> None:
+    async def work(rig: Rig) -> None:
+        rig.trade._gate._risk = RiskChecks(RiskLimits(max_position=10.0))
+        await bracket(rig)
+        with pytest.raises(OrderRejected, match=r"max_position: US\.A could come to -20"):
+            await rig.trade.create_order(LOSS.but(client_order_id="more", parent=""))
+        with pytest.raises(OrderRejected, match=r"max_position: US\.A could come to -11"):
+            await rig.trade.create_order(LOSS.but(client_order_id="larger", quantity=11.0))
 
     run(work)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -267,13 +268,15 @@ _step = st.one_of(
 
 
 @settings(
-    max_examples=1000 if proving() else 150,
+    max_examples=1000 if proving() else 60,
     deadline=None,
     suppress_health_check=list(HealthCheck),
     derandomize=not proving(),
 )
 @given(st.lists(_step, min_size=8, max_size=40))
-def test_held_orders_do_what_the_model_says(steps: list[tuple[Any, ...]]) -> None:
+def test_held_orders_do_what_the_model_says(
+    record_property: Callable[[str, object], None], steps: list[tuple[Any, ...]]
+) -> None:
     async def main(path: Path) -> None:
         pair = Pair(path)
         await pair.rig.open()
@@ -285,3 +288,4 @@ def test_held_orders_do_what_the_model_says(steps: list[tuple[Any, ...]]) -> Non
 
     with tempfile.TemporaryDirectory() as folder:
         asyncio.run(main(Path(folder) / "journal.db"))
+    record_property("held orders: steps compared with the model", len(steps))

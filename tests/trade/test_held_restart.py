@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from livetrader_core.models import Order, OrderStatus, OrderType, Side, TimeInForce
+from livetrader_core.trade import TradeService
 from livetrader_core.trade import held as held_module
 from livetrader_core.trade import journal as journal_module
 from livetrader_core.trade import service as service_module
@@ -23,7 +24,7 @@ from livetrader_core.trade.held import CLOSE_LEAD_MS
 from tests.support.scripted_market import ALWAYS
 from tests.trade import holding, scripted_venue
 from tests.trade.holding import SYMBOL, Rig, held, run
-from tests.trade.scripted_venue import until
+from tests.trade.scripted_venue import ScriptedVenue, until
 
 S, T = OrderStatus, OrderType
 
@@ -81,6 +82,9 @@ def test_orderly_stop_writes_where_the_trailing_stop_stands(tmp_path: Path) -> N
         await rig.trade.stop()
         assert rig.trade.journal.order("s-1") == rig.order()
         assert rig.order().stop_price == 107.0
+        await rig.trade.connect()
+        await rig.quote(106)
+        await rig.sent("s-1")
 
     run(work, journal=tmp_path / "journal.db")
 
@@ -130,6 +134,23 @@ def test_end_that_came_meanwhile_ends_the_others(tmp_path: Path, how: str) -> No
     run(work, journal=tmp_path / "journal.db")
 
 
+def test_restart_knows_who_came_first_in_a_group(tmp_path: Path) -> None:
+    async def work(rig: Rig) -> None:
+        await rig.trade.create_order(held(T.LIMIT, Side.BUY, "first", price=90))
+        await rig.trade.create_order(held(T.LIMIT, Side.BUY, "second", price=80, oco="first"))
+        rig.venue.fill("second", 4.0, "t-1")
+        await rig.ends(S.CANCELED, "first")
+        rig.later(1)
+        rig.venue.fill("second", 4.0, "t-2")  # later than the end of the other
+        await rig.venue.told()
+        await rig.restart()
+        await rig.looked()
+        assert rig.status("second") is S.PARTIALLY_FILLED
+        assert rig.venue.canceled == ["first"]
+
+    run(work, journal=tmp_path / "journal.db")
+
+
 def test_deadline_that_passed_meanwhile_ends_the_order(tmp_path: Path) -> None:
     async def work(rig: Rig) -> None:
         gtd = {"time_in_force": TimeInForce.GTD, "expires_at": rig.market.at(30)}
@@ -161,6 +182,34 @@ def test_child_of_a_bracket_that_ended_in_an_earlier_run_is_refused(tmp_path: Pa
             await rig.trade.create_order(LOSS)
 
     run(work, journal=tmp_path / "journal.db")
+
+
+def test_start_without_prices_or_venue_says_what_waits(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "journal.db"
+
+    async def work(rig: Rig) -> None:
+        await rig.trade.create_order(held(stop_price=100))
+
+    async def blind() -> None:
+        trade = TradeService(ScriptedVenue(), path)
+        await trade.connect()
+        await trade.cancel_order("s-1")
+        await trade.stop()
+
+    async def without_its_venue() -> None:
+        trade = TradeService(ScriptedVenue("SHFE"), path, ask_every=0.01)
+        await trade.connect()
+        await asyncio.sleep(0.05)
+        assert [order.held for order in await trade.fetch_open_orders()] == [True]
+        await trade.stop()
+
+    run(work, journal=path)
+    asyncio.run(without_its_venue())
+    assert caplog.messages == []
+    asyncio.run(blind())
+    assert "this server has no market data: s-1" in caplog.text
 
 
 # --------------------------------------------------------------------------- dying at every line

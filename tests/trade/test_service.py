@@ -81,8 +81,9 @@ def test_order_is_journaled_before_it_leaves() -> None:
 def test_known_id_returns_that_order() -> None:
     async def work(venue: ScriptedVenue, service: TradeService) -> None:
         first = await service.create_order(order())
-        again = await service.create_order(order(quantity=99.0))
-        assert again == first
+        assert await service.create_order(order()) == first
+        with pytest.raises(InvalidRequest, match="another quantity; ids are never used twice"):
+            await service.create_order(order(quantity=99.0))
         assert venue.arrived == ["a-1"]
 
     run(work)
