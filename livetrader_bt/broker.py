@@ -120,6 +120,7 @@ class LiveTraderBroker(bt.BrokerBase):
         store = self._store
         store.attach(self.cerebro)
         store.start(broker=self)
+        store.connect()
         feeds = livetrader_feeds(self.cerebro)
         store.seed_rates(feeds=feeds)
         self.follows_bars = store.fills_on_bars()

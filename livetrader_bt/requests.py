@@ -168,8 +168,7 @@ class Requests:
             try:
                 known = await session.fetch_order(order.client_order_id)
                 if known is None:
-                    giving_up: Any = session
-                    known = await giving_up.give_up_order(order)
+                    known = await session.give_up_order(order)
                 break
             except Unavailable as error:
                 log.info("order %s cannot be asked about: %s", order.client_order_id, error)

@@ -308,3 +308,22 @@ def test_a_snapshot_of_other_events_than_were_told_is_not_taken() -> None:
     ran = rig.run({5: compare})
     assert ran.position.size == 1.0
     assert not [message for message in ran.messages if "are held" in message]
+
+
+def test_without_setup_the_broker_hears_of_its_orders_too() -> None:
+    rig = Rig()
+    heard: list[int] = []
+
+    class Hearing(bt.Strategy):
+        def start(self) -> None:
+            rig.venue.take(Order("manual", EURUSD, Side.BUY, OrderType.MARKET, 1.0))
+            rig.do(lambda: rig.venue.trade("manual", 1.0, 1.0))
+            heard.append(len(rig.store.hub.take_inbox()))
+            self.env.runstop()
+
+    cerebro = bt.Cerebro(stdstats=False)
+    cerebro.adddata(rig.store.getdata(EURUSD, backfill=10))
+    cerebro.setbroker(rig.store.getbroker())
+    cerebro.addstrategy(Hearing)
+    cerebro.run()
+    assert heard == [1]
