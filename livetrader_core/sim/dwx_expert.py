@@ -12,7 +12,9 @@ from datetime import datetime, timedelta, timezone
 from functools import lru_cache
 
 from livetrader_core.errors import ConfigError
+from livetrader_core.sim.dwx_trading import DwxTrading, ExpertInputs
 from livetrader_core.sim.mt4_model import Mt4Model, Rate
+from livetrader_core.sim.mt4_trading import Mt4Trading
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _PERIOD_NAMES = {1: "M1", 5: "M5", 15: "M15", 30: "M30", 60: "H1", 240: "H4", 1440: "D1"}
@@ -29,12 +31,13 @@ class Build:
     account_info: bool  #: whether it knows GET_ACCOUNT_INFO
     empty_frames: bool = True  #: whether an empty frame follows each reply
     named: bool = True  #: whether a HIST reply names its symbol
+    named_order: bool = True  #: whether the reply to a new order names its symbol
 
 
 BUILDS = {
     "current": Build(":|:", every_tick=False, account_info=True),
-    "patched": Build(" ", every_tick=True, account_info=False),
-    "early": Build(" ", every_tick=False, account_info=False, empty_frames=False, named=False),
+    "patched": Build(" ", every_tick=True, account_info=False, named_order=False),
+    "early": Build(" ", False, False, empty_frames=False, named=False, named_order=False),
 }
 
 
@@ -56,13 +59,21 @@ class DwxExpert:
     next HIST commands that find no history.
     """
 
-    def __init__(self, model: Mt4Model, build: Build) -> None:
+    def __init__(
+        self,
+        model: Mt4Model,
+        build: Build,
+        trading: Mt4Trading | None = None,
+        inputs: ExpertInputs | None = None,
+    ) -> None:
         self.model = model
+        self.trading = trading or Mt4Trading(model)
         self.build = build
         self.blocked: str | None = None
         self.missing = 0
         self.account_number = 8_123_456
-        self.trades: dict[str, Handler] = {}
+        orders = DwxTrading(self.trading, inputs or ExpertInputs(), build.named_order)
+        self.trades: dict[str, Handler] = dict(orders.handlers)
         if build.account_info:
             self.trades["GET_ACCOUNT_INFO"] = self._account_info
         self.handlers: dict[str, Handler] = {
@@ -133,12 +144,15 @@ class DwxExpert:
 
     def _account_info(self, fields: Sequence[str]) -> str:
         moment = _write_time(self.model.time_current())
+        account = self.trading
+        account.advance()
         return (
             f"{{'_action': 'GET_ACCOUNT_INFORMATION', 'account_number':{self.account_number}, "
             f"'_data': [{{'currenttime': '{moment}', 'account_name': 'Simulated', "
-            "'account_balance':10000.00000000, 'account_equity':10000.00000000, "
-            "'account_profit':0.00000000, 'account_free_margin':10000.00000000, "
-            "'account_leverage':100}]}"
+            f"'account_balance':{account.balance:.8f}, 'account_equity':{account.equity:.8f}, "
+            f"'account_profit':{account.profit:.8f}, "
+            f"'account_free_margin':{account.free_margin:.8f}, "
+            f"'account_leverage':{account.leverage}}}]}}"
         )
 
     # ---- publications

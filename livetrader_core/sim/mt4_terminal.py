@@ -16,7 +16,9 @@ from livetrader_core.clock import Clock
 from livetrader_core.errors import EndpointInUse
 from livetrader_core.rpc.sockets import LoopSocket, receive_frame
 from livetrader_core.sim.dwx_expert import Build, DwxExpert, build_of
+from livetrader_core.sim.dwx_trading import ExpertInputs
 from livetrader_core.sim.mt4_model import Mt4Model
+from livetrader_core.sim.mt4_trading import INVALID_VOLUME, MARKET_CLOSED, REQUOTE, Mt4Trading
 from livetrader_core.sim.recording import MINUTE_MS, Recording
 from livetrader_core.sim.venue import Fault, FaultKind, SimulatedVenue
 
@@ -29,6 +31,12 @@ _TICK_MS = MINUTE_MS // 4
 _REBIND = 5.0
 #: How far the terminal's clock is off while it has jumped.
 _JUMP_MS = 5 * MINUTE_MS
+#: The error that trade operations fail with, and how many. A CLOSE gives up after three, and says SUCCESS.
+_REFUSALS = {
+    FaultKind.REJECT: (INVALID_VOLUME, 1),
+    FaultKind.REQUOTE: (REQUOTE, 1),
+    FaultKind.LIE: (MARKET_CLOSED, 3),
+}
 
 
 class Mt4Terminal(SimulatedVenue):
@@ -39,6 +47,8 @@ class Mt4Terminal(SimulatedVenue):
     :class:`~livetrader_core.sim.dwx_expert.Build`. Ports are named from the client's side, as the
     published connector names them; 0 takes a free one. ``freeze`` is how long (seconds of the
     computer's time) the advisor sleeps over history that it does not have.
+
+    ``balance`` is what the account begins with, ``inputs`` what the advisor is set to.
 
     ``expert.blocked`` set to ``NO_BROKER_CONNECTION`` or the like has it refuse commands.
     """
@@ -53,6 +63,11 @@ class Mt4Terminal(SimulatedVenue):
             FaultKind.DUPLICATE,
             FaultKind.RESTART,
             FaultKind.CLOCK_JUMP,
+            FaultKind.LOSE,
+            FaultKind.REJECT,
+            FaultKind.REQUOTE,
+            FaultKind.SLIP,
+            FaultKind.LIE,
         }
     )
 
@@ -68,6 +83,8 @@ class Mt4Terminal(SimulatedVenue):
         build: str | Build = "current",
         suffix: str = "",
         freeze: float = 2.0,
+        balance: float = 10_000.0,
+        inputs: ExpertInputs | None = None,
     ) -> None:
         super().__init__(recordings, clock)
         self.host = host
@@ -75,7 +92,10 @@ class Mt4Terminal(SimulatedVenue):
         self.freeze = freeze
         self.model = Mt4Model(self.recordings, clock, time_zone, suffix)
         self._build = build_of(build)
-        self.expert = DwxExpert(self.model, self._build)
+        #: The account lives at the broker: it outlives the advisor.
+        self.trading = Mt4Trading(self.model, balance)
+        self.inputs = inputs or ExpertInputs()
+        self.expert = self._attach()
         self._context: zmq.Context[Any] | None = None
         self._commands: LoopSocket[bytes] | None = None
         self._replies: LoopSocket[bytes] | None = None
@@ -86,7 +106,11 @@ class Mt4Terminal(SimulatedVenue):
         self._stalled_until = 0.0
         self._lateness: deque[float] = deque()
         self._dropped = 0
+        self._lost = 0
         self._doubled = 0
+
+    def _attach(self) -> DwxExpert:
+        return DwxExpert(self.model, self._build, self.trading, self.inputs)
 
     # ---- life
 
@@ -157,6 +181,9 @@ class Mt4Terminal(SimulatedVenue):
     # ---- commands
 
     def _on_command(self, frame: bytes) -> None:
+        if self._lost:
+            self._lost -= 1
+            return
         self._waiting.append(frame.decode("utf-8", errors="replace"))
         self._arrived.set()
 
@@ -209,6 +236,7 @@ class Mt4Terminal(SimulatedVenue):
         """At every tick, what the advisor publishes; after a leap of the clock only the present."""
         while True:
             now = self.clock.now()
+            self.trading.advance()
             for text in self.expert.publications():
                 frame = text.encode()
                 if asyncio.get_running_loop().time() >= self._stalled_until:
@@ -233,6 +261,13 @@ class Mt4Terminal(SimulatedVenue):
             self._dropped += fault.count
         elif fault.kind is FaultKind.DUPLICATE:
             self._doubled += fault.count
+        elif fault.kind is FaultKind.LOSE:
+            self._lost += fault.count
+        elif fault.kind is FaultKind.SLIP:
+            self.trading.slips.extend([2] * fault.count)
+        elif fault.kind in _REFUSALS:
+            code, times = _REFUSALS[fault.kind]
+            self.trading.refusals.extend([code] * times * fault.count)
         elif fault.kind is FaultKind.CLOCK_JUMP:
             self._spawn(self._jump(fault))
 
@@ -244,7 +279,7 @@ class Mt4Terminal(SimulatedVenue):
         self._waiting.clear()
         if forget:
             blocked = self.expert.blocked
-            self.expert = DwxExpert(self.model, self._build)
+            self.expert = self._attach()
             self.expert.blocked = blocked
         await asyncio.sleep(seconds)
         await self._bind()

@@ -25,6 +25,11 @@ class FaultKind(str, Enum):
     DUPLICATE = "duplicate"  #: the next answers or publications are sent twice
     RESTART = "restart"  #: the venue is gone for a while and comes back with no memory
     CLOCK_JUMP = "clock_jump"  #: the venue's own clock is off for a while
+    LOSE = "lose"  #: the next requests never arrive
+    REJECT = "reject"  #: the next trade operations are refused
+    REQUOTE = "requote"  #: the next trade operations meet another price, and are not done
+    SLIP = "slip"  #: the next executions are at a worse price
+    LIE = "lie"  #: the next trade operations fail, and a close says that it succeeded
 
 
 @dataclass(frozen=True)
