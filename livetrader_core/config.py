@@ -76,13 +76,13 @@ def runtime_folder() -> Path:
     return Path(tempfile.gettempdir()) / f"livetrader-{owner}"
 
 
-def _user_folder(variable: str, fallback: str) -> Path:
+def user_folder(variable: str, fallback: str) -> Path:
     return Path(os.environ.get(variable) or Path.home() / fallback) / "livetrader"
 
 
 def user_config_file() -> Path:
     """Where a user's own livetrader.toml lies."""
-    return _user_folder("XDG_CONFIG_HOME", ".config") / FILE_NAME
+    return user_folder("XDG_CONFIG_HOME", ".config") / FILE_NAME
 
 
 def _default_endpoint() -> str:
@@ -90,11 +90,11 @@ def _default_endpoint() -> str:
 
 
 def _default_journal() -> Path:
-    return _user_folder("XDG_STATE_HOME", ".local/state") / "journal.sqlite"
+    return user_folder("XDG_STATE_HOME", ".local/state") / "journal.sqlite"
 
 
 def _default_store() -> Path:
-    return _user_folder("XDG_DATA_HOME", ".local/share") / "klines.duckdb"
+    return user_folder("XDG_DATA_HOME", ".local/share") / "klines.duckdb"
 
 
 # --------------------------------------------------------------------------- sections

@@ -31,7 +31,7 @@ _TICK_MS = MINUTE_MS // 4
 _REBIND = 5.0
 #: How far the terminal's clock is off while it has jumped.
 _JUMP_MS = 5 * MINUTE_MS
-#: The error that trade operations fail with, and how many. A CLOSE gives up after three, and says SUCCESS.
+#: The error that trade operations fail with, and how many do: a CLOSE tries three times.
 _REFUSALS = {
     FaultKind.REJECT: (INVALID_VOLUME, 1),
     FaultKind.REQUOTE: (REQUOTE, 1),

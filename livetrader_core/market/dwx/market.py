@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import numpy as np
-import zmq
 
 from livetrader_core.clock import Clock, SystemClock, parse_clock
 from livetrader_core.errors import (
@@ -24,6 +23,7 @@ from livetrader_core.market.base import MarketBase
 from livetrader_core.market.dwx import settings
 from livetrader_core.market.dwx.bars import base_of, gather, opening
 from livetrader_core.market.dwx.history import History
+from livetrader_core.market.dwx.hub import Hub, User, hub_of
 from livetrader_core.market.dwx.lag import FeedLag
 from livetrader_core.market.dwx.line import Address, Line
 from livetrader_core.market.dwx.messages import (
@@ -55,7 +55,8 @@ class DwxMarket(MarketBase):
     ``host`` and the three ports are those of the expert advisor; the ports are named from this
     side: ``push_port`` takes commands (its PULL_PORT's peer, 32768), ``pull_port`` gives replies,
     ``sub_port`` ticks. It has no password and no encryption: reach it over loopback, a tunnel or
-    a private network only. One client at a time: it deals its replies out to all who connect.
+    a private network only. One client at a time: it deals its replies out to all who connect; a
+    DwxTrade in the same event loop, with the same host and ports, uses the same connection.
 
     ``time_zone`` is that of the broker's server, which the protocol does not tell: ``EET-US``
     (UTC+2, in summer +3, changing with New York, so that the New York close is midnight),
@@ -137,7 +138,8 @@ class DwxMarket(MarketBase):
             self._lag,
             self._clock,
         )
-        self._context: zmq.Context[Any] | None = None
+        self._hub: Hub | None = None
+        self._user = User(self._on_publication, self._on_lost)
         self._line: Line | None = None
         self._task: asyncio.Task[None] | None = None
         self._wake = asyncio.Event()
@@ -151,7 +153,8 @@ class DwxMarket(MarketBase):
         """Reach the expert advisor. Raises Unavailable, also while it refuses to run commands."""
         if self._task is not None:
             return
-        self._context = zmq.Context()
+        self._hub = hub_of(self._address)
+        self._hub.join(self._user)
         try:
             await self._open()
         except BaseException:
@@ -170,27 +173,18 @@ class DwxMarket(MarketBase):
         self._state = None
 
     async def _leave(self) -> None:
-        line, self._line = self._line, None
-        if line is not None:
-            await line.close()
-        context, self._context = self._context, None
-        if context is not None:
-            context.destroy(linger=0)
+        self._line = None
+        hub, self._hub = self._hub, None
+        if hub is not None:
+            await hub.leave(self._user)
+
+    def _on_lost(self) -> None:
+        self._wake.set()
 
     async def _open(self) -> None:
         """A new line, with the lists of what is to be published on it."""
-        if self._line is not None:
-            await self._line.close()
-        assert self._context is not None
-        line = self._line = Line(
-            self._context,
-            self._address,
-            self._timeout,
-            self._hello,
-            self._on_publication,
-            self._wake.set,
-        )
-        await line.open()
+        assert self._hub is not None
+        line = self._line = await self._hub.line(self._timeout, self._hello)
         self._tracking.begin(line)
         await self._check_clock(line)
         await self._tracking.update(line)
