@@ -1,0 +1,509 @@
+"""DwxTrade: orders at a MetaTrader 4 terminal with the DWX expert advisor v2.0.1."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+
+from livetrader_core.clock import Clock, parse_clock
+from livetrader_core.config import user_folder
+from livetrader_core.errors import (
+    ConfigError,
+    InvalidRequest,
+    LiveTraderError,
+    NotConnected,
+    OrderRejected,
+    OutcomeUnknown,
+    Unavailable,
+    UnknownSymbol,
+)
+from livetrader_core.market.dwx import settings
+from livetrader_core.market.dwx.hub import Hub, User, hub_of
+from livetrader_core.market.dwx.line import Accept, Address, Line
+from livetrader_core.market.dwx.messages import ACCOUNT_INFO, answers
+from livetrader_core.market.dwx.replies import Reply
+from livetrader_core.market.dwx.servertime import EET_US, server_time
+from livetrader_core.market.specs import default_contract
+from livetrader_core.models import (
+    Balance,
+    Fill,
+    Order,
+    OrderStatus,
+    OrderType,
+    Position,
+    market_of,
+)
+from livetrader_core.trade.base import Abilities, TradeBase, VenueEvent
+from livetrader_core.trade.dwx import messages
+from livetrader_core.trade.dwx.books import OrderBooks, Trades, opposing
+from livetrader_core.trade.dwx.memory import Memory, Record, Step
+from livetrader_core.trade.dwx.messages import Account, Trade
+from livetrader_core.trade.dwx.positions import net_positions
+from livetrader_core.trade.events import EventStream
+
+log = logging.getLogger(__name__)
+
+
+class DwxTrade(TradeBase):
+    """Orders at a MetaTrader 4 terminal, through the published DWX v2.0.1 advisor.
+
+    ``host``, the three ports, ``time_zone``, ``suffix``, ``markets``, ``timeout``,
+    ``connect_timeout``, ``retry``, ``longest_retry`` and ``clock`` are as in DwxMarket, with which
+    it shares its connection if both are in one event loop. In two processes they must not point at
+    one advisor: it deals its replies out to all who connect.
+
+    ``magic`` marks what is ours: other orders and positions of the account are left alone, and are
+    no part of :meth:`fetch_positions`. ``currency`` is the account's, which the advisor does not
+    tell. ``poll_every``: seconds between two looks at the open trades while there are orders; the
+    advisor tells of no fill by itself. ``state`` is the file in which is written what the terminal
+    does not remember, the closes; by default one in the user's own folder, for each host and port.
+
+    Quantities are lots. The account is a hedging one: a market order closes positions of the other
+    side first, the oldest before the others, and opens what is left. Needs a build of the advisor
+    that knows GET_ACCOUNT_INFO; its inputs MaximumOrders and MaximumLotSize must be raised from 1
+    and 0.01. Raises ConfigError naming the setting at fault.
+    """
+
+    abilities = Abilities(frozenset({OrderType.MARKET, OrderType.LIMIT, OrderType.STOP}))
+
+    def __init__(
+        self,
+        host: str = "127.0.0.1",
+        push_port: int = 32768,
+        pull_port: int = 32769,
+        sub_port: int = 32770,
+        time_zone: str = EET_US,
+        suffix: str = "",
+        markets: Sequence[str] = ("FOREX",),
+        magic: int = 77_201,
+        currency: str = "USD",
+        state: str | Path | None = None,
+        poll_every: float = 0.5,
+        timeout: float = 10.0,
+        connect_timeout: float = 5.0,
+        retry: float = 1.0,
+        longest_retry: float = 30.0,
+        clock: Clock | str | None = None,
+    ) -> None:
+        ports = {"push_port": push_port, "pull_port": pull_port, "sub_port": sub_port}
+        self._address = Address(
+            settings.host(host), *(settings.port(*item) for item in ports.items())
+        )
+        self._zone = server_time(time_zone)
+        self.markets = settings.markets(markets)
+        self._suffix = settings.suffix(suffix)
+        self._magic = _magic(magic)
+        self._currency = _currency(currency)
+        self._poll_every = settings.seconds("poll_every", poll_every)
+        self._timeout = settings.seconds("timeout", timeout)
+        self._hello = settings.seconds("connect_timeout", connect_timeout)
+        self._retry = settings.seconds("retry", retry)
+        self._longest_retry = max(self._retry, settings.seconds("longest_retry", longest_retry))
+        self._clock = parse_clock(clock)
+        self._events = EventStream()
+        folder = user_folder("XDG_STATE_HOME", ".local/state")
+        own = folder / f"dwx-{self._address.host}-{push_port}.sqlite"
+        self._memory = Memory(own if state is None else Path(state))
+        self._books = OrderBooks(
+            self._memory,
+            self._magic,
+            self._currency,
+            self._symbol,
+            self._zone.moment,
+            self._clock.now,
+            self._events.put,
+        )
+        #: The number of the account; known when it is connected.
+        self.account_id = ""
+        self._hub: Hub | None = None
+        self._user = User(lambda frame: None, lambda: self._wake.set())
+        self._line: Line | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._turn = asyncio.Lock()
+        self._wake = asyncio.Event()
+
+    # ---- life
+
+    async def connect(self) -> None:
+        """Reach the advisor and compare orders. Raises Unavailable, ConfigError, StorageError."""
+        if self._task is not None:
+            return
+        self._turn, self._wake = asyncio.Lock(), asyncio.Event()
+        self._hub = hub_of(self._address)
+        self._hub.join(self._user)
+        try:
+            self._line = await self._hub.line(self._timeout, self._hello)
+            account = await self._account()
+            self.account_id = account.number
+            self._memory.open(account.number)
+            await self._refresh()
+        except BaseException:
+            await self._leave()
+            raise
+        self._task = asyncio.get_running_loop().create_task(self._run())
+
+    async def disconnect(self) -> None:
+        """Leave the terminal; orders go on working there. May be called more than once."""
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+        await self._leave()
+        self._events.close()
+
+    async def _leave(self) -> None:
+        self._line = None
+        hub, self._hub = self._hub, None
+        if hub is not None:
+            await hub.leave(self._user)
+        self._memory.close()
+
+    async def _run(self) -> None:
+        """Come back when the line is lost, and look at the open trades while there are orders."""
+        pause = self._retry
+        while True:
+            self._wake.clear()
+            try:
+                renewed = await self._renew()
+                if renewed or self._books.busy:
+                    async with self._turn:
+                        await self._refresh()
+                pause = self._retry
+            except LiveTraderError as error:
+                log.warning("%s", error)
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, self._longest_retry)
+                continue
+            await self._rest()
+
+    async def _rest(self) -> None:
+        try:
+            await asyncio.wait_for(self._wake.wait(), self._poll_every)
+        except asyncio.TimeoutError:
+            return
+
+    async def _renew(self) -> bool:
+        """Make a new line if the old one is lost; returns whether it did."""
+        if self._hub is None:
+            raise NotConnected(f"{self._address}: not connected; call connect() first")
+        if self._line is not None and self._line.lost is None:
+            return False
+        self._line = await self._hub.line(self._timeout, self._hello)
+        account = await self._account()
+        if account.number != self.account_id:
+            raise Unavailable(
+                f"{self._address}: the terminal is logged in to account {account.number}, and not "
+                f"to {self.account_id}; log in again, or restart this server"
+            )
+        return True
+
+    def _working(self) -> Line:
+        line = self._line
+        if line is None or self._hub is None:
+            raise NotConnected(f"{self._address}: not connected; call connect() first")
+        if line.lost is not None:
+            raise NotConnected(str(line.lost))
+        return line
+
+    # ---- asking
+
+    async def _ask(self, command: str, accept: Accept) -> Reply:
+        """The answer to a command that changes nothing. Raises Unavailable, ProtocolError."""
+        reply = await self._working().request(command, accept)
+        if reply is None:
+            name = command.split(";")[1]
+            raise Unavailable(
+                f"{self._address}: {name} was not answered; a build of the expert advisor that "
+                "does not know it cannot be traded with: install v2.0.1 RC8"
+            )
+        return reply
+
+    async def _account(self) -> Account:
+        line = self._working()
+        if not line.empty_frames:
+            raise Unavailable(
+                f"{self._address}: this build of the expert advisor does not tell the account; "
+                "install v2.0.1 RC8 for trading"
+            )
+        return messages.read_account(
+            await self._ask(ACCOUNT_INFO, answers("GET_ACCOUNT_INFORMATION"))
+        )
+
+    async def _trades(self) -> Trades:
+        return messages.read_trades(await self._ask(messages.OPEN_TRADES, answers("OPEN_TRADES")))
+
+    async def _look(self) -> tuple[Account, Trades]:
+        # The trades last: that selects the oldest order, on which CLOSE_PARTIAL depends.
+        return await self._account(), await self._trades()
+
+    async def _refresh(self) -> Trades:
+        """What is open now, with all orders brought up to date."""
+        account, trades = await self._look()
+        self._books.compare(trades, account)
+        return trades
+
+    async def _do(self, command: str, accept: Accept, name: str) -> Reply:
+        """Send what changes something, once. Raises OrderRejected, OutcomeUnknown, NotConnected."""
+        line = self._working()
+        try:
+            reply = await line.request(command, accept)
+        except LiveTraderError as error:
+            if type(error) is Unavailable and line.lost is None:
+                raise OrderRejected(f"{name}: {error}") from error
+            raise OutcomeUnknown(f"{name}: not known whether it was done: {error}") from error
+        if reply is None:
+            raise OutcomeUnknown(f"{name}: the terminal gave no answer")
+        return reply
+
+    # ---- orders
+
+    async def create_order(self, order: Order) -> Order:
+        """As :meth:`TradeBase.create_order`. A market order may take several steps: when one is
+        refused after others were done, the order ends as CANCELED with what is filled.
+        """
+        self._check(order)
+        async with self._turn:
+            try:
+                trades = await self._refresh()
+            except LiveTraderError as error:
+                raise NotConnected(
+                    f"order {order.client_order_id} was not sent: {error}"
+                ) from error
+            known = self._books.order(order.client_order_id)
+            if known is not None and known.order.status is not OrderStatus.UNKNOWN:
+                return known.order
+            sent = order.but(status=OrderStatus.SUBMITTED, filled=0.0, average_price=0.0)
+            await self._execute(sent, trades)
+        return order.but(status=OrderStatus.ACCEPTED)
+
+    def _check(self, order: Order) -> None:
+        market = market_of(order.symbol)
+        if market not in self.markets:
+            raise UnknownSymbol(f"{order.symbol}: this terminal trades {', '.join(self.markets)}")
+        contract = default_contract(order.symbol)
+        name = f"order {order.client_order_id}"
+        if order.type not in self.abilities.types:
+            raise InvalidRequest(f"{name}: this terminal has no {order.type.value} orders")
+        if "'" in order.client_order_id:
+            raise InvalidRequest(f"{name}: a client_order_id must not hold a ' at MetaTrader 4")
+        if abs(contract.round_quantity(order.quantity) - order.quantity) > 1e-9:
+            raise OrderRejected(
+                f"{name}: quantity {order.quantity:g} is not a number of lots in steps of "
+                f"{contract.quantity_step:g}"
+            )
+
+    async def _execute(self, order: Order, trades: Trades) -> None:
+        """Do all steps of ``order``. Raises OrderRejected if nothing was done, OutcomeUnknown."""
+        record = Record(order)
+        while True:
+            left = round(order.quantity - record.order.filled, 8)
+            target = self._target(order, trades)
+            try:
+                record = await self._close_step(record, target, left, trades)
+            except OrderRejected as error:
+                self._refused(record, str(error))
+                return
+            if record.order.status is not OrderStatus.PARTIALLY_FILLED:
+                return
+            trades = await self._after(record)
+
+    async def _after(self, record: Record) -> Trades:
+        try:
+            return await self._trades()
+        except LiveTraderError as error:
+            name = f"order {record.order.client_order_id}"
+            raise OutcomeUnknown(f"{name}: stopped after a part of it: {error}") from error
+
+    def _target(self, order: Order, trades: Trades) -> Trade | None:
+        if order.type is not OrderType.MARKET:
+            return None
+        found = opposing(trades, self._name(order.symbol), order.side, self._magic)
+        return found[0] if found else None
+
+    async def _close_step(
+        self, record: Record, target: Trade | None, left: float, trades: Trades
+    ) -> Record:
+        """Close ``target`` as far as ``left`` lots go; without one, or where it can't, open."""
+        order = record.order
+        if target is None or (left < target.lots and not await self._can_part(trades)):
+            return await self._open_step(order, left)
+        sign = target.side.sign
+        account = await self._before(order)
+        step = Step(target.lots, account.balance, target.ticket, target.price, sign)
+        record = self._books.begin(order, step)
+        part = left if left < target.lots else 0.0
+        command = messages.close(target.ticket, part)
+        name = f"order {order.client_order_id}"
+        accept = messages.answers_close(target.ticket)
+        reply = await self._do(command, accept, name)
+        return await self._verify(record, messages.close_price(reply), "its close failed")
+
+    async def _open_step(self, order: Order, lots: float) -> Record:
+        name = f"order {order.client_order_id}"
+        record = self._books.begin(order, Step(lots, 0.0))
+        code = self._name(order.symbol)
+        command = messages.open_order(order, code, lots, self._magic)
+        reply = await self._do(command, messages.answers_open(code, self._magic), name)
+        reason, certain = messages.refusal(reply)
+        if reason and not certain:
+            raise OutcomeUnknown(f"{name}: {reason}")
+        if reason:
+            raise OrderRejected(f"{name}: {reason}")
+        return await self._verify(record, 0.0, "it is not among the open trades")
+
+    async def _before(self, order: Order) -> Account:
+        try:
+            return await self._account()
+        except LiveTraderError as error:
+            if order.filled:
+                raise OrderRejected(str(error)) from error
+            raise NotConnected(f"order {order.client_order_id} was not sent: {error}") from error
+
+    async def _verify(self, record: Record, asked: float, failure: str) -> Record:
+        """See whether the step was done, for what the advisor says may not be true."""
+        name = f"order {record.order.client_order_id}"
+        before = record.order.filled
+        try:
+            account, trades = await self._look()
+        except LiveTraderError as error:
+            raise OutcomeUnknown(f"{name}: what became of it could not be seen: {error}") from error
+        after = self._books.take(record, trades, account, asked)
+        if after.order.filled == before and not after.ticket:
+            raise OrderRejected(
+                f"{name}: {failure}, whatever the expert advisor answered (market closed, requote "
+                "or stops: see the terminal's journal)"
+            )
+        return after
+
+    def _refused(self, record: Record, reason: str) -> None:
+        """End an order at its first refusal. Raises OrderRejected if nothing of it was done."""
+        if record.order.filled:
+            self._books.end(record, OrderStatus.CANCELED, reason)
+            return
+        self._books.end(record, OrderStatus.REJECTED, reason)
+        raise OrderRejected(reason)
+
+    async def _can_part(self, trades: Trades) -> bool:
+        """Whether CLOSE_PARTIAL works now: it does nothing while a pending order is selected."""
+        listed = list(trades.values())
+        if not listed[0].pending:
+            return True  # GET_OPEN_TRADES selected it
+        if listed[-1].pending:
+            return False
+        # Looking for a ticket that is not there selects the newest.
+        await self._ask(messages.close(0), messages.answers_close(0))
+        return True
+
+    async def cancel_order(self, client_order_id: str) -> None:
+        """As :meth:`TradeBase.cancel_order`.
+
+        The advisor deletes and closes by the same command: an order that is filled in the moment
+        of its cancel is closed again, which counts as canceled and is logged.
+        """
+        name = f"order {client_order_id}"
+        async with self._turn:
+            await self._refresh()
+            record = self._books.order(client_order_id)
+            if record is None or not record.ticket or record.order.status.is_final:
+                state = "unknown here" if record is None else record.order.status.value
+                raise OrderRejected(f"{name}: it cannot be canceled, it is {state}")
+            accept = messages.answers_close(record.ticket)
+            reply = await self._do(messages.close(record.ticket), accept, f"cancel of {name}")
+            _, trades = await self._look()
+            if record.ticket in trades:
+                raise OrderRejected(f"{name}: the terminal did not delete it; it still works")
+            reason = ""
+            if price := messages.close_price(reply):
+                reason = f"filled in the moment of its cancel, and closed at once at {price:g}"
+                log.error("%s: %s", name, reason)
+            self._books.end(record, OrderStatus.CANCELED, reason)
+
+    # ---- what there is
+
+    async def fetch_order(self, client_order_id: str) -> Order | None:
+        """As :meth:`TradeBase.fetch_order`."""
+        async with self._turn:
+            await self._refresh()
+        record = self._books.order(client_order_id)
+        if record is None or record.order.status is OrderStatus.UNKNOWN:
+            return None
+        return record.order
+
+    async def fetch_open_orders(self) -> list[Order]:
+        """Pending orders of the whole account; those of others are called ``mt4:`` and ticket."""
+        async with self._turn:
+            trades = await self._refresh()
+        return [self._working_order(trade) for trade in trades.values() if trade.pending]
+
+    def _working_order(self, trade: Trade) -> Order:
+        for record in self._memory.records.values():
+            if record.ticket == trade.ticket:
+                return record.order
+        return self._books.found(trade)
+
+    async def fetch_fills(self, since: int = 0) -> list[Fill]:
+        """As :meth:`TradeBase.fetch_fills`; what was closed by others is not among them."""
+        async with self._turn:
+            await self._refresh()
+        found = [fill for fill in self._memory.fills.values() if fill.datetime >= since]
+        return sorted(found, key=lambda fill: fill.datetime)
+
+    async def fetch_positions(self) -> list[Position]:
+        """What we hold, net by symbol, at the average price of the side that is left."""
+        async with self._turn:
+            trades = await self._refresh()
+        return net_positions(
+            [trade for trade in trades.values() if self._books.ours(trade)], self._symbol
+        )
+
+    async def fetch_balance(self) -> list[Balance]:
+        """The account, with all that is in it."""
+        async with self._turn:
+            account = await self._account()
+        margin = round(account.equity - account.free_margin, 2)
+        return [
+            Balance(
+                account.number,
+                self._currency,
+                account.balance,
+                margin,
+                account.free_margin,
+                account.equity,
+            )
+        ]
+
+    def watch_events(self) -> AsyncIterator[VenueEvent]:
+        """As :meth:`TradeBase.watch_events`; found by looking every ``poll_every`` seconds."""
+        return self._events.reader()
+
+    def now(self, symbol: str) -> int:
+        """The time of the ``clock`` (UTC ms)."""
+        return self._clock.now()
+
+    # ---- symbols
+
+    def _name(self, symbol: str) -> str:
+        return symbol[len(market_of(symbol)) + 1 :] + self._suffix
+
+    def _symbol(self, name: str) -> str:
+        code = name.removesuffix(self._suffix) if self._suffix else name
+        for market in self.markets:
+            try:
+                return default_contract(f"{market}.{code}").symbol
+            except UnknownSymbol:
+                continue
+        return f"{self.markets[0]}.{code}"
+
+
+def _magic(value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value < 2**31:
+        raise ConfigError(f"magic: must be a number from 1 to 2147483647, not {value!r}")
+    return value
+
+
+def _currency(value: object) -> str:
+    if not isinstance(value, str) or not (len(value) == 3 and value.isalpha() and value.isupper()):
+        raise ConfigError(f"currency: must be the account's, such as USD, not {value!r}")
+    return value

@@ -1,0 +1,134 @@
+"""What the terminal does not remember: which order closed what, and at what price.
+
+The expert advisor tells of no closed trade, and a close carries no comment. So each step is written
+down before it is sent, in a file of its own, and what became of it after.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from livetrader_core.errors import ConfigError, StorageError
+from livetrader_core.models import Fill, Order
+
+
+@dataclass(frozen=True)
+class Step:
+    """One command that changes something: it opens (``ticket`` 0), or closes a position.
+
+    ``lots``, ``price`` and ``sign`` are those of the whole position that it closes (a part of),
+    ``balance`` is the account's before it.
+    """
+
+    lots: float
+    balance: float
+    ticket: int = 0
+    price: float = 0.0
+    sign: int = 1
+
+
+@dataclass(frozen=True)
+class Record:
+    """An order, the ticket that it opened (0: none yet), and the step that is not answered."""
+
+    order: Order
+    ticket: int = 0
+    step: Step | None = None
+
+
+class Memory:
+    """Orders and fills of one account, on disk (``path``) or only in memory (None)."""
+
+    def __init__(self, path: Path | None) -> None:
+        self.path = path
+        self.records: dict[str, Record] = {}
+        self.fills: dict[str, Fill] = {}
+        self._database: sqlite3.Connection | None = None
+
+    def open(self, account: str) -> None:
+        """Read what is known of ``account``. Raises StorageError, ConfigError."""
+        if self._database is not None:
+            return
+        name = ":memory:" if self.path is None else str(self.path)
+        try:
+            if self.path is not None:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+            database = self._database = sqlite3.connect(name, isolation_level=None)
+            database.execute("PRAGMA journal_mode = WAL")
+            database.execute("PRAGMA synchronous = FULL")
+            for table in ("orders", "fills", "notes"):
+                database.execute(
+                    f"CREATE TABLE IF NOT EXISTS {table} (id TEXT PRIMARY KEY, body TEXT)"
+                )
+            self._check_account(account)
+            if self.path is not None:
+                self._read()
+        except (sqlite3.Error, OSError, ValueError, KeyError, TypeError) as error:
+            self.close()
+            raise StorageError(f"state: {name}: {error}") from error
+        except ConfigError:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Close the file; may be called more than once."""
+        database, self._database = self._database, None
+        if database is not None:
+            database.close()
+
+    def write(self, record: Record, fills: Sequence[Fill] = ()) -> None:
+        """Keep ``record`` and new ``fills``, both or none. Raises StorageError."""
+        if self._database is None:
+            raise StorageError(f"state: {self.path} is closed")
+        try:
+            with self._transaction(self._database) as database:
+                self._insert(database, record, fills)
+        except sqlite3.Error as error:
+            raise StorageError(f"state: {self.path}: {error}") from error
+        self.records[record.order.client_order_id] = record
+        self.fills.update({fill.trade_id: fill for fill in fills})
+
+    @staticmethod
+    def _transaction(database: sqlite3.Connection) -> sqlite3.Connection:
+        database.execute("BEGIN IMMEDIATE")
+        return database
+
+    @staticmethod
+    def _insert(database: sqlite3.Connection, record: Record, fills: Sequence[Fill]) -> None:
+        body = {
+            "order": record.order.to_dict(),
+            "ticket": record.ticket,
+            "step": None if record.step is None else asdict(record.step),
+        }
+        database.execute(
+            "INSERT OR REPLACE INTO orders VALUES (?, ?)",
+            (record.order.client_order_id, json.dumps(body)),
+        )
+        database.executemany(
+            "INSERT OR REPLACE INTO fills VALUES (?, ?)",
+            [(fill.trade_id, json.dumps(fill.to_dict())) for fill in fills],
+        )
+
+    def _check_account(self, account: str) -> None:
+        assert self._database is not None
+        self._database.execute("INSERT OR IGNORE INTO notes VALUES ('account', ?)", (account,))
+        (known,) = self._database.execute("SELECT body FROM notes WHERE id = 'account'").fetchone()
+        if known != account:
+            raise ConfigError(
+                f"state: {self.path} belongs to account {known}, and the terminal is logged in "
+                f"to {account}; give each account a file of its own"
+            )
+
+    def _read(self) -> None:
+        assert self._database is not None
+        self.records, self.fills = {}, {}
+        for name, body in self._database.execute("SELECT id, body FROM orders"):
+            data = json.loads(body)
+            step = None if data["step"] is None else Step(**data["step"])
+            self.records[name] = Record(Order.from_dict(data["order"]), data["ticket"], step)
+        for name, body in self._database.execute("SELECT id, body FROM fills ORDER BY rowid"):
+            self.fills[name] = Fill.from_dict(json.loads(body))
