@@ -38,6 +38,8 @@ TIMEFRAMES = {
 TICKS_PER_MINUTE = 4
 TICK_MS = MINUTE_MS // TICKS_PER_MINUTE
 _SNAPSHOT_MS = 500
+#: How far from the last price of the day before an order may be.
+_BAND = 0.1
 
 
 class Bars:
@@ -197,6 +199,9 @@ class Instrument:
         return {
             "instrument_id": self.name,
             "datetime": beijing_text(max(self._snapshot(now), tick.datetime)),
+            "pre_settlement": self._reference(now),
+            "lower_limit": self.band(now)[0],
+            "upper_limit": self.band(now)[1],
             "last_price": tick.last,
             "bid_price1": tick.bid,
             "bid_volume1": round(tick.bid_size),
@@ -208,6 +213,20 @@ class Instrument:
             "volume": round(day.volume),
             "open_interest": round(tick.open_interest),
         }
+
+    def band(self, now: int) -> tuple[float, float]:
+        """Lowest and highest price of an order at ``now`` (UTC ms): so far from the day before."""
+        reference, contract = self._reference(now), self.contract
+        return (
+            contract.round_price(reference * (1 - _BAND)),
+            contract.round_price(reference * (1 + _BAND)),
+        )
+
+    def _reference(self, now: int) -> float:
+        """The last price of the trading day before that of ``now``; the first there is."""
+        day = self.contract.sessions.trading_day(now)
+        first = int(np.searchsorted(self.recording.trading_days, day))
+        return float(self._klines.close[first - 1] if first else self._klines.open[0])
 
     def _snapshot(self, now: int) -> int:
         """When the exchange last sent a quote: twice a second while it trades, and at its close."""

@@ -50,6 +50,8 @@ class QuotesLine:
     service: ContractService
     withhold: Callable[[], bool] = lambda: False
     peeked: bool = False
+    #: Whether the connection is to be dropped at once.
+    doomed: bool = False
     _greeted: bool = False
     _subscribed: str | None = None
     _quotes: dict[str, Diff] = field(default_factory=dict)

@@ -1,7 +1,8 @@
-"""A simulated futures venue: what an unmodified TqApi logs in to and reads quotes from.
+"""A simulated futures venue: what an unmodified TqApi logs in to, reads quotes from and trades at.
 
 One port serves the vendor's auth service (a token for whoever is known), the calendar documents
-and the DIFF protocol at ``/md``. Only loopback is bound: nothing here is meant for a network.
+and the DIFF protocol: quotes at ``/md``, trading at ``/td``. Only loopback is bound: nothing here
+is meant for a network.
 """
 
 from __future__ import annotations
@@ -21,12 +22,14 @@ from livetrader_core.sim.recording import Recording
 from livetrader_core.sim.tq_contracts import ContractService, product_of
 from livetrader_core.sim.tq_instrument import BEIJING, TICK_MS, Instrument
 from livetrader_core.sim.tq_quotes import QuotesLine
+from livetrader_core.sim.tq_trading import Trading, TradingLine
 from livetrader_core.sim.venue import Fault, FaultKind, SimulatedVenue
 
 _REALM = "/auth/realms/shinnytech"
 _HOLIDAYS = "/shinny_chinese_holiday.json"
 _CONTINUOUS = "/continuous_table.json"
 _QUOTES = "/md"
+_TRADING = "/td"
 #: The client reads the token and does not check who signed it.
 _SIGNATURE = "a simulated venue signs for nobody"
 _NEVER_EXPIRES = 4_102_415_999
@@ -38,6 +41,10 @@ class TqServer(SimulatedVenue):
     ``users`` maps user names to passwords; None lets anybody in. ``mains`` says which symbol is
     the main contract of a product, such as ``{"SHFE.rb": "SHFE.rb2002"}``; by default the one
     with the greatest recorded volume. Bars come as the clock moves, to whoever peeks.
+
+    Accounts are opened with ``cash`` at their first login; ``accounts`` maps the ids of brokers'
+    accounts to passwords, None lets anybody in. What can go wrong with orders is set at
+    :attr:`trading`.
     """
 
     faults = frozenset(
@@ -59,6 +66,8 @@ class TqServer(SimulatedVenue):
         port: int = 0,
         users: Mapping[str, str] | None = None,
         mains: Mapping[str, str] | None = None,
+        cash: float = 1_000_000.0,
+        accounts: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(recordings, clock)
         self.host = host
@@ -71,6 +80,7 @@ class TqServer(SimulatedVenue):
             for product, symbol in chosen.items()
         }
         self._instruments = futures | self._mains
+        self.trading = Trading(futures, clock.now(), cash, accounts)
         self._service = ContractService(futures.values(), self._mains)
         self._faults = _Faults()
         self._lines: dict[_Socket, asyncio.Task[None]] = {}
@@ -87,11 +97,17 @@ class TqServer(SimulatedVenue):
         """What ``TQ_MD_URL`` has to be."""
         return f"ws://{self.host}:{self.port}{_QUOTES}"
 
+    @property
+    def td_url(self) -> str:
+        """What ``TQ_TD_URL`` has to be."""
+        return f"ws://{self.host}:{self.port}{_TRADING}"
+
     def environment(self) -> dict[str, str]:
         """Variables that lead a TqApi here and nowhere else."""
         return {
             "TQ_AUTH_URL": self.auth_url,
             "TQ_MD_URL": self.md_url,
+            "TQ_TD_URL": self.td_url,
             "TQ_CHINESE_HOLIDAY_URL": f"{self.auth_url}{_HOLIDAYS}",
             "TQ_CONT_TABLE_URL": f"{self.auth_url}{_CONTINUOUS}",
         }
@@ -110,6 +126,11 @@ class TqServer(SimulatedVenue):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._hang_up()
+
+    @property
+    def running(self) -> bool:
+        """Whether its port is open."""
+        return self._runner is not None
 
     async def _listen(self) -> None:
         runner = web.AppRunner(self._app(), access_log=None, shutdown_timeout=0.1)
@@ -133,9 +154,11 @@ class TqServer(SimulatedVenue):
         app = web.Application()
         app.router.add_post(f"{_REALM}/protocol/openid-connect/token", self._token)
         app.router.add_get(f"{_REALM}/rest/get-grant/tq", self._grant)
+        app.router.add_put(f"{_REALM}/rest/update-grant-accounts/{{account}}", self._grant)
         app.router.add_get(_HOLIDAYS, self._holidays)
         app.router.add_get(_CONTINUOUS, self._continuous)
         app.router.add_get(_QUOTES, self._quotes)
+        app.router.add_get(_TRADING, self._trading)
         return app
 
     def _spawn(self, work: Any) -> None:
@@ -177,13 +200,32 @@ class TqServer(SimulatedVenue):
             table[name.removeprefix("KQ.m@")] = [[first, instrument.recording.symbol]]
         return web.json_response(table)
 
-    # ---- quotes
+    # ---- quotes and trading
 
     async def _quotes(self, request: web.Request) -> web.WebSocketResponse:
+        line = QuotesLine(self._instruments, self._service, self._faults.empty)
+        return await self._serve(request, line)
+
+    async def _trading(self, request: web.Request) -> web.WebSocketResponse:
+        return await self._serve(request, TradingLine(self.trading, self._wake_trading))
+
+    def _wake_trading(self) -> None:
+        for connection in self._lines:
+            if connection.trades:
+                connection.wake()
+
+    def cut_trading(self) -> None:
+        """Drop the connections that trade, and no other."""
+        for connection in list(self._lines):
+            if connection.trades:
+                connection.cut()
+
+    async def _serve(
+        self, request: web.Request, line: QuotesLine | TradingLine
+    ) -> web.WebSocketResponse:
         # Compression costs more than loopback carries.
         socket = web.WebSocketResponse(compress=False, max_msg_size=0, autoping=True)
         await socket.prepare(request)
-        line = QuotesLine(self._instruments, self._service, self._faults.empty)
         connection = _Socket(request, socket, line, self.clock, self._faults)
         writer = asyncio.get_running_loop().create_task(connection.write())
         self._lines[connection] = writer
@@ -199,6 +241,7 @@ class TqServer(SimulatedVenue):
         """Wake every connection whenever bars and quotes change."""
         while True:
             await self.clock.sleep_until((self.clock.now() // TICK_MS + 1) * TICK_MS)
+            self.trading.advance(self.clock.now())
             for connection in self._lines:
                 connection.wake()
 
@@ -268,13 +311,13 @@ class _Faults:
 
 
 class _Socket:
-    """One websocket of ``/md``: requests in, news out while a peek waits."""
+    """One websocket: requests in, news out while a peek waits."""
 
     def __init__(
         self,
         request: web.Request,
         socket: web.WebSocketResponse,
-        line: QuotesLine,
+        line: QuotesLine | TradingLine,
         clock: Clock,
         faults: _Faults,
     ) -> None:
@@ -284,6 +327,11 @@ class _Socket:
         self._clock = clock
         self._faults = faults
         self._news = asyncio.Event()
+
+    @property
+    def trades(self) -> bool:
+        """Whether it is a line for trading."""
+        return isinstance(self._line, TradingLine)
 
     def wake(self) -> None:
         self._news.set()
@@ -299,6 +347,8 @@ class _Socket:
             message = _parsed(frame.data)
             if message is not None:
                 self._line.receive(message, self._clock.now())
+                if self._line.doomed:
+                    self.cut()
                 self.wake()
 
     async def write(self) -> None:

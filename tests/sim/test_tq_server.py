@@ -103,6 +103,9 @@ def test_a_quote_is_sent_whole_and_then_what_has_changed() -> None:
                         "SHFE.rb2002": {
                             "instrument_id": "SHFE.rb2002",
                             "datetime": "2019-11-04 09:01:00.000000",
+                            "pre_settlement": 3400.0,
+                            "lower_limit": 3060.0,
+                            "upper_limit": 3740.0,
                             "last_price": 3402.0,
                             "bid_price1": 3402.0,
                             "bid_volume1": 1,
