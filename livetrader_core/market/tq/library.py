@@ -12,6 +12,7 @@ import threading
 import time
 import types
 import warnings
+from collections.abc import Callable, Mapping
 from contextlib import redirect_stderr
 from dataclasses import dataclass
 from typing import Any
@@ -31,17 +32,28 @@ _MANY = "订阅多合约时推荐使用"
 _PATIENCE = 3.0
 _TURN = 0.02
 _NOTICES = "tqsdk.changelog_notification"
+#: Notices about the line (``code``), as the vendor numbers them: it came up, it is tried again, it
+#: was restored, it is down.
+LINE_UP = (2019112901, 2019112902)
+LINE_DOWN = 2019112911
+LINE_NOTICES = (*LINE_UP, 2019112910, LINE_DOWN)
+#: What brokers say of a wrong account or password.
+_BAD_LOGIN = ("不合法的登录", "密码", "不存在")
 _lock = threading.Lock()
 
 
 @dataclass(frozen=True)
 class Login:
-    """Who logs in, and where; an empty address is the vendor's own."""
+    """Who logs in, and where; an empty address is the vendor's own.
+
+    ``account`` makes the account that is traded with, out of the module tqsdk; None: quotes only.
+    """
 
     user: str
     password: SecretStr
     auth_url: str = ""
     md_url: str = ""
+    account: Callable[[Any], Any] | None = None
 
     @property
     def auth_host(self) -> str:
@@ -86,8 +98,10 @@ def open_api(login: Login, loop: asyncio.AbstractEventLoop, ending: Ending, time
     # after the login, which has its own limit.
     waiting: list[asyncio.TimerHandle] = []
     loop.call_soon(lambda: waiting.append(loop.call_later(timeout, ending.give_up)))
+    account = None if login.account is None else login.account(tqsdk)
     try:
         api = tqsdk.TqApi(
+            account,
             auth=_auth(tqsdk, login),
             loop=loop,
             debug=False,
@@ -95,7 +109,7 @@ def open_api(login: Login, loop: asyncio.AbstractEventLoop, ending: Ending, time
             _md_url=login.md_url or None,
         )
     except Exception as error:  # tqsdk raises bare Exceptions
-        raise _explain(error, login, timeout) from error
+        raise _refused_account(account) or _explain(error, login, timeout) from error
     for watchdog in waiting:
         watchdog.cancel()
     # It sets its logger to DEBUG and formats every packet, whether anybody reads that or not.
@@ -118,6 +132,21 @@ def _auth(tqsdk: Any, login: Login) -> Any:
                 del os.environ[_AUTH_VARIABLE]
             else:
                 os.environ[_AUTH_VARIABLE] = before
+
+
+def _refused_account(account: Any) -> LiveTraderError | None:
+    """What the trading server said against a login, which tqsdk only prints."""
+    data = getattr(getattr(account, "_api", None), "_data", {})
+    for notice in dict(data.get("notify", {})).values():
+        said = str(notice.get("content", "")) if isinstance(notice, Mapping) else ""
+        if said and notice.get("code", 0) not in LINE_NOTICES and notice.get("level") != "INFO":
+            if any(word in said for word in _BAD_LOGIN):
+                return ConfigError(
+                    f"account: the trading server refused the login: {said}; check the broker, "
+                    "the account and its password in the environment"
+                )
+            return NotConnected(f"the trading server does not let us in: {said}")
+    return None
 
 
 def _explain(error: Exception, login: Login, timeout: float) -> LiveTraderError:

@@ -33,6 +33,9 @@ class Line:
     ended it (None: :meth:`close`).
     """
 
+    #: What runs in the thread.
+    worker: type[Worker] = Worker
+
     def __init__(
         self,
         login: Login,
@@ -140,7 +143,7 @@ class Line:
         try:
             tqsdk = load()
             self._commands = tqsdk.TqChan(api)
-            self._worker = Worker(api, tqsdk.TqNotify(api), self._post)
+            self._worker = self.worker(api, tqsdk.TqNotify(api), self._post)
             api.create_task(self._worker.serve(self._commands))
             self._tell(self._on_ready)
             if self._closing:

@@ -13,7 +13,6 @@ from pydantic import SecretStr
 
 from livetrader_core.clock import Clock, parse_clock
 from livetrader_core.errors import (
-    ConfigError,
     InvalidRequest,
     LiveTraderError,
     NotConnected,
@@ -23,7 +22,7 @@ from livetrader_core.errors import (
 from livetrader_core.market.base import MarketBase
 from livetrader_core.market.finding import Finding, Verdict, clock_finding
 from livetrader_core.market.streams import Key, Streams
-from livetrader_core.market.tq import queries
+from livetrader_core.market.tq import queries, settings
 from livetrader_core.market.tq.library import Login
 from livetrader_core.market.tq.line import Line
 from livetrader_core.market.tq.parsing import (
@@ -35,6 +34,7 @@ from livetrader_core.market.tq.parsing import (
 )
 from livetrader_core.market.tq.series import Series, known_until
 from livetrader_core.market.tq.symbols import MARKETS, instrument_of, is_main, symbol_of
+from livetrader_core.market.tq.waiting import first_of, within
 from livetrader_core.market.tq.worker import WIDTHS, News
 from livetrader_core.models import Contract, FeedState, Floats, Kline, Klines, Tick
 from livetrader_core.timeframe import DURATIONS_MS, MINUTE_MS, duration_ms
@@ -89,18 +89,15 @@ class TqMarket(MarketBase):
         grace: float = 2.0,
         clock: Clock | str | None = None,
     ) -> None:
-        secret = password if isinstance(password, SecretStr) else SecretStr(str(password))
         self._login = Login(
-            _text("user", user),
-            secret,
-            _address("auth_url", auth_url, "http"),
-            _address("md_url", md_url, "ws"),
+            settings.text("user", user),
+            settings.secret("password", password),
+            settings.address("auth_url", auth_url, "http"),
+            settings.address("md_url", md_url, "ws"),
         )
-        if not secret.get_secret_value().strip():
-            raise ConfigError("password: is empty; set it in the environment")
-        self._reconnect_after = _seconds("reconnect_after", reconnect_after)
-        self._timeout = _seconds("timeout", timeout)
-        self._grace = round(_seconds("grace", grace) * 1000)
+        self._reconnect_after = settings.seconds("reconnect_after", reconnect_after)
+        self._timeout = settings.seconds("timeout", timeout)
+        self._grace = round(settings.seconds("grace", grace) * 1000)
         self._clock = parse_clock(clock)
         self._streams = Streams()
         self._series: dict[Key, Series] = {}
@@ -292,7 +289,7 @@ class TqMarket(MarketBase):
         while self._known(symbol, contract) < moment:
             left = patience - asyncio.get_running_loop().time()
             if left > 0:
-                await _first(self._pulse.wait(), timeout=left)
+                await first_of(self._pulse.wait(), timeout=left)
                 continue
             await self._probe(instrument)
             return
@@ -503,7 +500,7 @@ class TqMarket(MarketBase):
         while True:
             await self._down.wait()
             if self._line is not None:
-                await _first(self._up.wait(), timeout=self._reconnect_after)
+                await first_of(self._up.wait(), timeout=self._reconnect_after)
             if not self._up.is_set():
                 await self._replace()
 
@@ -550,7 +547,7 @@ class TqMarket(MarketBase):
     async def _ready(self) -> Line:
         """The line, once it is up. Raises NotConnected."""
         if not self._up.is_set() and self._tasks:
-            await _first(self._up.wait(), timeout=self._timeout)
+            await first_of(self._up.wait(), timeout=self._timeout)
         if self._line is None or not self._up.is_set():
             raise NotConnected(f"no line to tqsdk: {self._why}")
         return self._line
@@ -566,18 +563,7 @@ class TqMarket(MarketBase):
         return rows
 
     async def _within(self, work: Coroutine[Any, Any, Any]) -> Any:
-        task = asyncio.get_running_loop().create_task(work)
-        try:
-            done, _ = await asyncio.wait([task], timeout=self._timeout)
-        except asyncio.CancelledError:
-            task.cancel()
-            raise
-        if not done:
-            task.cancel()
-            raise RequestTimeout(
-                f"timeout: {self._login.md_host} has not answered within {self._timeout:g} s"
-            )
-        return task.result()
+        return await within(work, self._timeout, self._login.md_host)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
@@ -588,15 +574,6 @@ class TqMarket(MarketBase):
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()):
             log.error("a task of the tq adapter ended on an error", exc_info=error)
-
-
-async def _first(work: Coroutine[Any, Any, Any], timeout: float) -> None:
-    """Wait for ``work``, at most ``timeout`` seconds."""
-    task = asyncio.ensure_future(work)
-    try:
-        await asyncio.wait([task], timeout=timeout)
-    finally:
-        task.cancel()
 
 
 # --------------------------------------------------------------------------- history
@@ -655,27 +632,3 @@ def _before(now: int, timeframe: str, contract: Contract) -> int:
         return now - duration_ms(timeframe)
     sessions = contract.sessions
     return sessions.open_of(sessions.trading_date(now)) - 1
-
-
-# --------------------------------------------------------------------------- settings
-
-
-def _text(name: str, value: object) -> str:
-    if not isinstance(value, str) or not value.strip():
-        raise ConfigError(f"{name}: must be the name of an account with the vendor, not {value!r}")
-    return value.strip()
-
-
-def _address(name: str, value: object, scheme: str) -> str:
-    if not isinstance(value, str):
-        raise ConfigError(f"{name}: must be an address, not {value!r}")
-    if value and not value.startswith((f"{scheme}://", f"{scheme}s://")):
-        raise ConfigError(f"{name}: must begin with {scheme}:// or {scheme}s://, not {value!r}")
-    return value.rstrip("/")
-
-
-def _seconds(name: str, value: object) -> float:
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not (number and 0 < float(value) < float("inf")):  # type: ignore[arg-type]
-        raise ConfigError(f"{name}: must be a number of seconds above 0, not {value!r}")
-    return float(value)  # type: ignore[arg-type]

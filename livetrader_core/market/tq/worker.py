@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from livetrader_core.errors import InvalidRequest, LiveTraderError, ProtocolError
+from livetrader_core.market.tq.library import LINE_DOWN, LINE_UP
 from livetrader_core.market.tq.parsing import KLINE_COLUMNS, TICK_COLUMNS, filled, quote_time
 from livetrader_core.market.tq.queries import PROBE
 from livetrader_core.models import Floats
@@ -26,11 +27,6 @@ WIDTHS = (64, 1000, 10_000)
 
 #: How long subscriptions are gathered (seconds).
 _GATHER = 0.005
-
-#: Notices about the line (``code``), as the vendor numbers them.
-_LINE_UP = (2019112901, 2019112902)
-_LINE_DOWN = 2019112911
-_QUOTES_LINE = "md"
 
 
 @dataclass
@@ -46,6 +42,8 @@ class News:
     answers: list[tuple[asyncio.Future[Any], Any]] = field(default_factory=list)
     #: Rows that tqsdk holds in memory.
     held: int = 0
+    #: What has changed in the books of the account that is traded with.
+    books: Any = None
 
 
 class _Frame:
@@ -87,6 +85,9 @@ class _Frame:
 class Worker:
     """Runs inside the event loop of ``api``; ``post`` is called with every News."""
 
+    #: The connections that must stand, as the vendor calls them.
+    connections: tuple[str, ...] = ("md",)
+
     def __init__(self, api: Any, notices: Any, post: Callable[[News], None]) -> None:
         self._api = api
         self._notices = notices
@@ -114,6 +115,7 @@ class Worker:
         """
         self._commands = commands
         self._begin(self._watch_line())
+        self._watch()
         try:
             async for command in commands:
                 if isinstance(command, BaseException):
@@ -123,6 +125,9 @@ class Worker:
             for task in self._tasks:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _watch(self) -> None:
+        """Begin to follow what is followed without being asked for."""
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
@@ -154,11 +159,11 @@ class Worker:
                     self._on_notice(notice)
 
     def _on_notice(self, notice: Mapping[str, Any]) -> None:
-        if notice.get("conn_id") != _QUOTES_LINE:
+        if notice.get("conn_id") not in self.connections:
             return
         code, text = notice.get("code"), str(notice.get("content", ""))
-        if code == _LINE_DOWN or code in _LINE_UP:
-            self._news.line = (code in _LINE_UP, text)
+        if code == LINE_DOWN or code in LINE_UP:
+            self._news.line = (code in LINE_UP, text)
             self._touch()
 
     # ---- series
@@ -274,8 +279,12 @@ class Worker:
         for instrument in self._heard:
             news.quotes[instrument] = quote_time(self._quotes[instrument].datetime)
         self._dirty, self._heard = set(), set()
+        self._add(news)
         news.held = sum(width for _, width in self._frames) + self._grown
         self._post(news)
+
+    def _add(self, news: News) -> None:
+        """Add what else there is to tell."""
 
     def _read(self, key: Key, news: News) -> None:
         frame, width = self._followed[key]
