@@ -171,11 +171,12 @@ class TradingLine:
     def _trees(self) -> dict[str, dict[str, Diff]]:
         desk = self.trading.desk(self._user)
         account = desk.account
+        known = desk.todays() | {key: desk.orders[key] for key in self._told.get("orders", ())}
         return {
             "accounts": {"CNY": account.tree(desk.price, desk.frozen_margin())},
             "positions": account.positions(desk.price),
-            "orders": {key: order.tree for key, order in desk.todays().items()},
-            "trades": desk.trades_of(desk.todays()),
+            "orders": {key: order.tree for key, order in known.items()},
+            "trades": desk.trades_of(known),
         }
 
     def _unsaid(self, name: str, tree: Mapping[str, Diff]) -> dict[str, Diff]:

@@ -31,6 +31,8 @@ _MANY = "订阅多合约时推荐使用"
 #: How long the tasks of a TqApi may take to end, and how often they are looked at (seconds).
 _PATIENCE = 3.0
 _TURN = 0.02
+#: The task in which a TqApi waits for whatever comes.
+_FETCH = "_fetch_msg"
 _NOTICES = "tqsdk.changelog_notification"
 #: Notices about the line (``code``), as the vendor numbers them: it came up, it is tried again, it
 #: was restored, it is down.
@@ -94,6 +96,8 @@ def open_api(login: Login, loop: asyncio.AbstractEventLoop, ending: Ending, time
     """
     tqsdk = load()
     warnings.filterwarnings("ignore", message=_MANY)
+    # At DEBUG it writes every frame, and so the passwords of the logins.
+    logging.getLogger("websockets").setLevel(logging.INFO)
     # The constructor would wait a minute, and there is no setting for that. The loop first runs
     # after the login, which has its own limit.
     waiting: list[asyncio.TimerHandle] = []
@@ -182,9 +186,13 @@ class Ending:
 
     def give_up(self) -> None:
         """End a TqApi that is being made; called within the loop."""
-        self._cancel()
-        # It may begin to wait only after this.
-        self._loop.call_later(_TURN, self.give_up)
+        waiting = [one for one in asyncio.all_tasks(self._loop) if _FETCH in repr(one.get_coro())]
+        for task in waiting:
+            # It takes that for the end of its patience, and then closes what it has opened.
+            task.cancel()
+        if not waiting:
+            # It may begin to wait only after this.
+            self._loop.call_later(_TURN, self.give_up)
 
     def _cancel(self) -> bool:
         """Cancel what was not cancelled before; whether there is anything left."""
