@@ -67,15 +67,14 @@ class TqTrade(TradeBase):
     is replaced to learn the truth. ``reconnect_after``: seconds between the first two attempts to
     come back. ``clock``: as :func:`livetrader_core.clock.parse_clock` takes it.
 
-    Orders work until the end of their trading day at most, GTC ones too: the exchanges know no
-    longer ones. Raises ConfigError naming the setting at fault.
+    Orders work until the end of their trading day at most: the exchanges know no longer ones.
+
+    Raises ConfigError naming the setting at fault.
     """
 
     markets = MARKETS
     abilities = Abilities(
-        times_in_force=frozenset(
-            {TimeInForce.GTC, TimeInForce.DAY, TimeInForce.IOC, TimeInForce.FOK}
-        )
+        times_in_force=frozenset({TimeInForce.DAY, TimeInForce.IOC, TimeInForce.FOK})
     )
 
     def __init__(
@@ -110,7 +109,7 @@ class TqTrade(TradeBase):
         pause = settings.seconds("reconnect_after", reconnect_after)
         self._clock = parse_clock(clock)
         self.paper = KINDS[kind].paper
-        self._lasting = KINDS[kind].lasting
+        self._lasting = self.keeps_books = KINDS[kind].lasting
         self._pause = pause
         self._contracts: dict[str, Contract] = {}
         self._desk = Desk(Books(), self._contracts, self._clock)
