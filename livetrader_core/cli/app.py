@@ -25,6 +25,7 @@ _COMMANDS = {
     "history": "history",
     "status": "status",
     "doctor": "doctor",
+    "keys": "keys",
     "sim": "sim",
     "demo": "demo",
 }

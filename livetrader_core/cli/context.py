@@ -19,6 +19,7 @@ from livetrader_core.timeframe import DURATIONS_MS
 
 if TYPE_CHECKING:
     from livetrader_core.config import Config
+    from livetrader_core.rpc.keys import Keys
 
 #: How long a command waits for a server that may not be there, in seconds.
 PROBE_TIMEOUT = 2.0
@@ -61,30 +62,41 @@ class Settings:
         """Print a line that is no result."""
         self.notes.print(Text(text, "dim"), soft_wrap=True)
 
+    @property
+    def server(self) -> str:
+        """The endpoint of the configured server. Raises ConfigError."""
+        return self.config.client.endpoint or self.config.server.endpoint
+
+    @property
+    def keys(self) -> Keys | None:
+        """What we show to a server beyond this computer. Raises ConfigError."""
+        from livetrader_core.access import build_keys
+
+        return build_keys(self.config)
+
     def endpoint(self, given: str | None) -> str | None:
         """The server to use: the given one, which must answer, or the configured one if it does.
 
         Raises NotConnected, RequestTimeout, EndpointError, VersionMismatch.
         """
         if given is not None:
-            _greet(given)
+            self._greet(given)
             return given
-        endpoint = self.config.server.endpoint
+        endpoint = self.server
         scheme, _, path = endpoint.partition("://")
         if scheme == "inproc" or (scheme == "ipc" and not Path(path).exists()):
             return None
         try:
-            _greet(endpoint)
+            self._greet(endpoint)
         except Unavailable:
             return None
         return endpoint
 
+    def _greet(self, endpoint: str) -> None:
+        from livetrader_core.rpc import Client
 
-def _greet(endpoint: str) -> None:
-    from livetrader_core.rpc import Client
-
-    with Client(timeout=PROBE_TIMEOUT) as client:
-        client.connect(endpoint)
+        with Client(timeout=PROBE_TIMEOUT, keys=self.keys) as client:
+            client.connect(endpoint)
 
 
 pass_settings = click.make_pass_decorator(Settings)

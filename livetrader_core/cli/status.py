@@ -22,6 +22,7 @@ from livetrader_core.cli.context import (
 )
 
 if TYPE_CHECKING:
+    from livetrader_core.rpc.keys import Keys
     from livetrader_core.session import MarketInfo, SessionInfo
 
 
@@ -31,8 +32,8 @@ if TYPE_CHECKING:
 @pass_settings
 def command(settings: Settings, endpoint: str | None, as_json: bool) -> None:
     """What the server is doing: clients, markets, clocks, streams."""
-    where = endpoint or settings.config.server.endpoint
-    info, status = asyncio.run(_ask(where))
+    where = endpoint or settings.server
+    info, status = asyncio.run(_ask(where, settings.keys))
     if as_json:
         markets = {code: asdict(market) for code, market in info.markets.items()}
         print_json({"endpoint": where, **status, "markets": markets})
@@ -42,10 +43,10 @@ def command(settings: Settings, endpoint: str | None, as_json: bool) -> None:
     settings.out.print(_streams_table(status))
 
 
-async def _ask(endpoint: str) -> tuple[SessionInfo, dict[str, Any]]:
+async def _ask(endpoint: str, keys: Keys | None) -> tuple[SessionInfo, dict[str, Any]]:
     from livetrader_core.rpc import RemoteSession
 
-    session = RemoteSession(endpoint, timeout=PROBE_TIMEOUT)
+    session = RemoteSession(endpoint, timeout=PROBE_TIMEOUT, keys=keys)
     await session.open(lambda event: None)
     try:
         return session.info, await session.status()
