@@ -30,6 +30,7 @@ from livetrader_core.models import (
     Order,
     Position,
     Reconciliation,
+    TradeEvent,
 )
 from livetrader_core.rpc import calls, protocol
 from livetrader_core.rpc.calls import Call
@@ -276,6 +277,10 @@ class Client:
     def fetch_fills(self, since: int = 0) -> list[Fill]:
         """Executions at or after ``since`` (UTC ms), oldest first."""
         return self._all_pages(lambda at: calls.fetch_fills(since, at, MAX_EVENTS))
+
+    def fetch_events(self, seq: int = 0) -> list[TradeEvent]:
+        """Trade events after number ``seq``, oldest first, as many as fit in one answer."""
+        return self._call(calls.events_after(seq, MAX_EVENTS))
 
     def _all_pages(self, page_at: Callable[[int], Call[list[Record]]]) -> list[Record]:
         found: list[Record] = []

@@ -490,8 +490,18 @@ class Server:
                 f"{stream.symbol} {stream.timeframe}": stream.seq
                 for stream in self._publisher.streams
             },
+            "latest": {
+                f"{stream.symbol} {stream.timeframe}": [
+                    stream.recent[-1].datetime,
+                    stream.recent[-1].close,
+                ]
+                for stream in self._publisher.streams
+                if stream.recent
+            },
+            "feeds": self._publisher.states,
             "followers": list(self._market.pacer.followers) if self._market else [],
             "trade_seq": self._trade_seq(),
+            "differences": list(self._trade.reconciliation.differences) if self._trade else [],
             "clocks": self._clocks(),
         }
 
