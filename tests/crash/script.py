@@ -1,0 +1,83 @@
+"""What a strategy does on three venues, made up from a seed: the same for whoever asks again."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+
+from livetrader_core.models import Order, OrderType, Side, TimeInForce
+
+EURUSD, GBPUSD = "FOREX.EURUSD", "FOREX.GBPUSD"
+REBAR, MEAL = "SHFE.rb2605", "DCE.m2605"
+STOCK = "US.A"
+
+MARKET, LIMIT, STOP = OrderType.MARKET, OrderType.LIMIT, OrderType.STOP
+TRAILING = OrderType.TRAILING_STOP
+#: Where the prices of the venues begin (see venues.py); limits are set around them.
+PRICES = {EURUSD: 1.12, GBPUSD: 1.32, REBAR: 3000.0, MEAL: 2800.0, STOCK: 100.0}
+TICKS = {EURUSD: 0.00001, GBPUSD: 0.00001, REBAR: 1.0, MEAL: 1.0, STOCK: 0.01}
+VENUES = {"mt4": (EURUSD, GBPUSD), "tq": (REBAR, MEAL), "third": (STOCK,)}
+#: How far (ticks) a limit stands that never fills, and one that may.
+FAR = {"mt4": 3000, "tq": 120, "third": 1000}
+NEAR = {"mt4": 25, "tq": 2, "third": 1000}
+
+
+@dataclass(frozen=True)
+class Action:
+    """Place ``order``, or cancel or modify what was placed under its id."""
+
+    do: str
+    order: Order
+
+
+def script(seed: int, count: int, venues: tuple[str, ...] = tuple(VENUES)) -> list[Action]:
+    """``count`` orders over ``venues``, with the cancels and changes of some between them."""
+    chance = random.Random(seed)
+    actions: list[Action] = []
+    for number in range(count):
+        venue = venues[number % len(venues)]
+        order, kind = _order(chance, f"x{seed}-{number}", venue)
+        actions.append(Action("place", order))
+        if kind == "far" and chance.random() < 0.6:
+            later = len(actions) + chance.randrange(8)
+            actions.insert(later, Action("cancel", order))
+        if order.type is TRAILING:
+            changed = order.but(quantity=round(2 * order.quantity, 2))
+            actions.append(Action("modify", changed))
+            if chance.random() < 0.5:
+                actions.append(Action("cancel", order))
+    return actions
+
+
+def orders_of(actions: list[Action]) -> dict[str, Order]:
+    """All that ``actions`` place, by id."""
+    return {a.order.client_order_id: a.order for a in actions if a.do == "place"}
+
+
+def _order(chance: random.Random, name: str, venue: str) -> tuple[Order, str]:
+    symbol = chance.choice(VENUES[venue])
+    side = chance.choice([Side.BUY, Side.SELL])
+    lots = chance.randint(1, 5)
+    quantity = lots / 100 if venue == "mt4" else float(lots)
+    order = Order(name, symbol, side, MARKET, quantity)
+    if venue == "tq":
+        order = order.but(time_in_force=TimeInForce.DAY)
+    kinds = {"market": 12, "far": 4, "near": 3}
+    if venue == "mt4":
+        kinds |= {"stop": 2, "trailing": 2}
+    kind = chance.choices(list(kinds), list(kinds.values()))[0]
+    if kind in ("far", "near"):
+        return order.but(type=LIMIT, price=_price(symbol, venue, -side.sign, kind)), kind
+    if kind == "stop":
+        return order.but(type=STOP, stop_price=_price(symbol, venue, side.sign, "near")), kind
+    if kind == "trailing":
+        how = chance.choice(["far", "near"])
+        trail = round((FAR if how == "far" else NEAR)[venue] * TICKS[symbol], 5)
+        stop = _price(symbol, venue, side.sign, how)
+        return order.but(type=TRAILING, stop_price=stop, trail_amount=trail), kind
+    return order, kind
+
+
+def _price(symbol: str, venue: str, way: int, kind: str) -> float:
+    distance = (FAR if kind == "far" else NEAR)[venue]
+    return round(PRICES[symbol] + way * distance * TICKS[symbol], 5)
