@@ -161,7 +161,7 @@ def process(module: str, *arguments: str, **settings: Any) -> subprocess.Popen[b
 
 
 @contextmanager
-def street(seed: int, venues: Sequence[str]) -> Iterator[Street]:
+def street_of(seed: int, venues: Sequence[str]) -> Iterator[Street]:
     """Venues in a folder of their own; nothing is left of them."""
     folder = tempfile.mkdtemp(prefix="ltv")
     made = Street(folder, seed, venues)
@@ -180,7 +180,7 @@ async def kill_at_random(street: Street, chance: random.Random, kills: int) -> N
             await asyncio.sleep(chance.random() * 3.0)  # while it starts
         else:
             await (await street.connected()).close()
-            await asyncio.sleep(chance.random() * 0.4)
+            await asyncio.sleep(chance.random() * 0.15)
         assert not street.dead, street.log
         street.kill()
         street.start()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterable
 from types import CodeType, FrameType
 from typing import Any
@@ -38,7 +39,7 @@ def lines_of(functions: Iterable[Callable[..., Any]]) -> list[str]:
 def kill_at(functions: Iterable[Callable[..., Any]], where: str, nth: int) -> None:
     """SIGKILL this process when line ``where`` of ``functions`` is about to run the ``nth`` time.
 
-    Only threads that start later and the present one are watched.
+    This thread is watched, and those that start from now on.
     """
     watched, hits = codes(functions), 0
 
@@ -53,4 +54,5 @@ def kill_at(functions: Iterable[Callable[..., Any]], where: str, nth: int) -> No
     def on_call(frame: FrameType, event: str, argument: Any) -> Any:
         return on_line if frame.f_code in watched else None
 
+    threading.settrace(on_call)
     sys.settrace(on_call)

@@ -8,14 +8,16 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.crash.script import script
+from tests.crash.lines import PATHS, lines
+from tests.crash.script import Action, script
 from tests.crash.strategist import Strategist
-from tests.crash.street import Street, kill_at_random, street
+from tests.crash.street import Street, kill_at_random, street_of
 from tests.support.data import proving
 
 Record = Callable[[str, object], None]
 
-VENUES = ("mt4", "third")
+VENUES = ("mt4", "tq", "third")
+#: Strategies, how often the server is killed during each, and their orders.
 RUNS, KILLS, ORDERS = (15, 20, 200) if proving() else (1, 2, 30)
 
 
@@ -41,7 +43,68 @@ def test_a_server_killed_at_any_moment_loses_nothing(run: int, record_property: 
             killing.cancel()
         where.check_journal(await where.settled(actions))
 
-    with street(run, VENUES) as where:
+    with street_of(run, VENUES) as where:
         asyncio.run(main(where))
         record_property("crash: servers of the venues killed at random", where.kills)
         record_property("crash: orders placed at the venues meanwhile", ORDERS)
+
+
+def some_lines() -> list[tuple[str, list[str]]]:
+    """Venues, and lines at which their server kills itself: all of them in shares, or a few."""
+    shares = []
+    for part in PATHS:
+        found = lines(part)
+        random.Random(part).shuffle(found)
+        venue = "mt4" if part == "service" else part
+        step = 12 if proving() else {"service": 2, "mt4": 2, "tq": 1}[part]
+        cuts = range(0, len(found) if proving() else step, step)
+        shares += [(venue, found[cut : cut + step]) for cut in cuts]
+    if proving():
+        return shares
+    # One server for all that is asked of the terminal.
+    few = {"mt4": [], "tq": []}
+    for venue, found in shares:
+        few[venue] += found
+    return list(few.items())
+
+
+@pytest.mark.long
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("share", some_lines(), ids=lambda share: f"{share[0]}-{share[1][0]}")
+def test_a_server_killed_at_any_line_loses_nothing(
+    share: tuple[str, list[str]], record_property: Record
+) -> None:
+    venue, wheres = share
+    orders = 12
+    actions: list[Action] = []
+    missed: list[str] = []
+
+    async def main(street: Street) -> None:
+        strategies: list[asyncio.Task[None]] = []
+        try:
+            for number, where in enumerate(wheres):
+                # The server may also fall over what the one before it left.
+                share = script(1000 + number, orders, (venue,))
+                actions.extend(share)
+                street.start(where, nth=1 + number % 2)
+                strategist = Strategist(street.connected, share, number)
+                strategies.append(asyncio.create_task(strategist.run()))
+                while not (street.dead or all(s.done() for s in strategies)):  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)
+                if not street.dead:
+                    missed.append(where)
+                    street.kill()
+            street.start()
+            await asyncio.gather(*strategies)
+        finally:
+            for strategy in strategies:
+                strategy.cancel()
+        street.check_journal(await street.settled(actions))
+
+    with street_of(7, (venue,)) as street:
+        asyncio.run(main(street))
+    print("never reached:", missed)
+    record_property(
+        "crash: lines at which a server of the venues was killed", len(wheres) - len(missed)
+    )
+    record_property("crash: lines that no order at the venues comes to", len(missed))
