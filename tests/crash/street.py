@@ -12,19 +12,22 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
 from livetrader_core.clock import SpedClock
 from livetrader_core.errors import LiveTraderError
 from livetrader_core.rpc import AsyncClient
+from livetrader_core.rpc.endpoints import Endpoint
+from livetrader_core.sim.mt4_terminal import free_port
 from livetrader_core.trade.journal import Journal
 from tests.crash.accounts import View, differences, venue_of, view_of
 from tests.crash.script import Action
 from tests.crash.venues import START
 from tests.rpc.wiring import ROOT
+from tests.support.line import NEAR, Line
 
 #: How much faster the venues' time passes.
 SPEED = 60.0
@@ -105,6 +108,27 @@ class Street:
         """The end of what the servers logged."""
         return Path(f"{self.folder}/server.log").read_text()[-4000:]
 
+    @asynccontextmanager
+    async def through_line(self, link: str) -> AsyncIterator[Line]:
+        """Start a server whose way to a venue, or to its ``client``, is a line that can break."""
+        if link == "client":
+            self.endpoint = "tcp://127.0.0.1:" + str(free_port("127.0.0.1"))
+            self.start()
+            await (await self.connected()).close()
+            async with AsyncClient() as client:
+                greeting = await client.connect(self.endpoint)
+            ports = [Endpoint.parse(self.endpoint).port, int(greeting.events)]
+        else:
+            ports = _ports(self.addresses[link])
+        async with Line(ports) as line:
+            if link == "client":
+                self.endpoint = self.endpoint.replace("127.0.0.1", NEAR)
+            else:
+                self.addresses[link] = _moved(self.addresses[link])
+                self.start()
+                await (await self.connected()).close()
+            yield line
+
     # ---- clients
 
     async def connected(self, seconds: float = 60.0, timeout: float = 2.0) -> AsyncClient:
@@ -126,10 +150,13 @@ class Street:
         client = await self.connected(timeout=10.0)
         try:
             while True:
-                view = await view_of(client)
-                found = differences(await asyncio.to_thread(self.books), view, actions)
-                if not found:
-                    return view
+                try:
+                    view = await view_of(client)
+                    books = await asyncio.to_thread(self.books)
+                    if not (found := differences(books, view, actions)):
+                        return view
+                except LiveTraderError as error:  # the way to a venue may be coming back
+                    found = [str(error)]
                 # Orders fill as prices move, and the server hears of it a little later.
                 assert time.monotonic() < deadline, f"{found}\n{self.log}"
                 await asyncio.sleep(0.05)
@@ -148,6 +175,21 @@ class Street:
             assert {order.client_order_id for order in journal.orders()} == set(view.orders)
         finally:
             journal.close()
+
+
+def _ports(address: Mapping[str, Any]) -> list[int]:
+    """The ports of a venue."""
+    found = {int(str(place).rpartition(":")[2].partition("/")[0]) for place in address.values()}
+    return sorted(found)
+
+
+def _moved(address: Mapping[str, Any]) -> dict[str, Any]:
+    """``address`` by the near end of a line."""
+    places = {
+        name: place.replace("127.0.0.1", NEAR) if isinstance(place, str) else place
+        for name, place in address.items()
+    }
+    return {**places, "host": NEAR, "timeout": 1.0}
 
 
 def process(module: str, *arguments: str, **settings: Any) -> subprocess.Popen[bytes]:

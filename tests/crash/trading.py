@@ -63,7 +63,7 @@ def _terminal(given: dict[str, Any]) -> dict[str, Any]:
         "pull_port": address["pull"],
         "sub_port": address["sub"],
         "clock": given["clock"],
-        "timeout": 1.0,
+        "timeout": address.get("timeout", 1.0),
         "connect_timeout": 2.0,
         "retry": 0.02,
         "longest_retry": 0.2,
@@ -79,7 +79,7 @@ def _futures(given: dict[str, Any]) -> TqTrade:
         md_url=address["md"],
         td_url=address["td"],
         reconnect_after=0.05,
-        timeout=10.0,
+        timeout=address.get("timeout", 10.0),
         clock=given["clock"],
     )
 
