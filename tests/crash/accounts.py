@@ -56,6 +56,7 @@ def differences(books: dict[str, Any], view: View, actions: Sequence[Action]) ->
         orders = [o for o in view.orders.values() if venue_of(o.symbol) == venue]
         found += _orders(venue, said, orders)
         found += _fills(venue, said, view)
+    found += _filled(view)
     held = {symbol: size for said in books.values() for symbol, size in said["positions"].items()}
     if _rounded(held) != _rounded(view.positions):
         found.append(f"positions are {held} at the venues, and {view.positions} here")
@@ -85,7 +86,10 @@ def _orders(venue: str, said: dict[str, Any], orders: Sequence[Order]) -> list[s
 def _fills(venue: str, said: dict[str, Any], view: View) -> list[str]:
     ours = {k.partition(":")[2]: f for k, f in view.fills.items() if venue_of(f.symbol) == venue}
     theirs = said["fills"]
-    found = [f"{venue}'s fill {key} is missing: {theirs[key]}" for key in theirs.keys() - ours]
+    found = [
+        f"{venue}'s fill {key} is missing: {theirs[key]} of {view.orders.get(theirs[key][0])}"
+        for key in theirs.keys() - ours
+    ]
     found += [f"{venue} has no fill {key}: {ours[key]}" for key in ours.keys() - theirs]
     for key in theirs.keys() & ours.keys():
         name, symbol, size, price = theirs[key]
@@ -98,13 +102,13 @@ def _fills(venue: str, said: dict[str, Any], view: View) -> list[str]:
         )
         if not same:
             found.append(f"{venue}'s fill {key} is {theirs[key]}, and here {fill}")
-    return found + _filled(ours, view)
+    return found
 
 
-def _filled(ours: dict[str, Fill], view: View) -> list[str]:
+def _filled(view: View) -> list[str]:
     """Orders whose filled quantity is not that of their fills, or beyond their own."""
-    total: dict[str, float] = {}
-    for fill in ours.values():
+    total = {name: 0.0 for name, order in view.orders.items() if order.filled}
+    for fill in view.fills.values():
         total[fill.client_order_id] = total.get(fill.client_order_id, 0.0) + fill.quantity
     return [
         f"{name} is filled {view.orders[name].filled:g}, its fills are {size:g}"

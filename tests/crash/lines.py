@@ -88,6 +88,11 @@ PATHS: dict[str, tuple[Any, ...]] = {
     ),
 }
 PATH = tuple(function for functions in PATHS.values() for function in functions)
+#: Orders that were on their way in these lines have to be found again by the next server.
+UNDER_WAY: dict[str, list[str]] = {
+    "mt4": [lines_of([DwxTrade._do])[0], lines_of([DwxTrade._verify])[0]],
+    "tq": [lines_of([TradeLine.insert])[0], lines_of([TqTrade._answered])[0]],
+}
 
 
 def lines(part: str) -> list[str]:

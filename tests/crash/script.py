@@ -12,7 +12,7 @@ REBAR, MEAL = "SHFE.rb2605", "DCE.m2605"
 STOCK = "US.A"
 
 MARKET, LIMIT, STOP = OrderType.MARKET, OrderType.LIMIT, OrderType.STOP
-TRAILING = OrderType.TRAILING_STOP
+TRAILING, STOP_LIMIT = OrderType.TRAILING_STOP, OrderType.STOP_LIMIT
 #: Where the prices of the venues begin (see venues.py); limits are set around them.
 PRICES = {EURUSD: 1.12, GBPUSD: 1.32, REBAR: 3000.0, MEAL: 2800.0, STOCK: 100.0}
 TICKS = {EURUSD: 0.00001, GBPUSD: 0.00001, REBAR: 1.0, MEAL: 1.0, STOCK: 0.01}
@@ -64,12 +64,17 @@ def _order(chance: random.Random, name: str, venue: str) -> tuple[Order, str]:
         order = order.but(time_in_force=TimeInForce.DAY)
     kinds = {"market": 12, "far": 4, "near": 3}
     if venue == "mt4":
-        kinds |= {"stop": 2, "trailing": 2}
+        kinds |= {"stop": 2, "trailing": 2, "due": 1}
     kind = chance.choices(list(kinds), list(kinds.values()))[0]
     if kind in ("far", "near"):
         return order.but(type=LIMIT, price=_price(symbol, venue, -side.sign, kind)), kind
     if kind == "stop":
         return order.but(type=STOP, stop_price=_price(symbol, venue, side.sign, "near")), kind
+    if kind == "due":
+        # The server holds it, and sends it at the first price that it hears.
+        stop = _price(symbol, venue, -side.sign, "far")
+        limit = _price(symbol, venue, -side.sign, "far")
+        return order.but(type=STOP_LIMIT, stop_price=stop, price=limit), kind
     if kind == "trailing":
         how = chance.choice(["far", "near"])
         trail = round((FAR if how == "far" else NEAR)[venue] * TICKS[symbol], 5)

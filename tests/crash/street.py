@@ -60,8 +60,15 @@ class Street:
 
     def books(self) -> dict[str, Any]:
         """What the venues' books say now."""
+        return self._asked("books")
+
+    def fault(self, venue: str, name: str) -> None:
+        """Let something go wrong at a venue (see venues.py)."""
+        self._asked(f"fault {venue} {name}")
+
+    def _asked(self, line: str) -> dict[str, Any]:
         assert self._venues.stdin is not None
-        self._venues.stdin.write(b"books\n")
+        self._venues.stdin.write(line.encode() + b"\n")
         self._venues.stdin.flush()
         return self._line()
 

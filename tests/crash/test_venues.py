@@ -8,10 +8,11 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.crash.lines import PATHS, lines
+from tests.crash.lines import PATHS, UNDER_WAY, lines
 from tests.crash.script import Action, script
 from tests.crash.strategist import Strategist
 from tests.crash.street import Street, kill_at_random, process, street_of
+from tests.crash.venues import FAULTS
 from tests.support.data import proving
 from tests.support.line import Line
 
@@ -28,7 +29,7 @@ RUNS, KILLS, ORDERS = (15, 20, 200) if proving() else (1, 2, 30)
 def test_a_server_killed_at_any_moment_loses_nothing(run: int, record_property: Record) -> None:
     actions = script(run, ORDERS, VENUES)
 
-    async def main(where: Street) -> None:
+    async def main(where: Street) -> int:
         killing = asyncio.create_task(kill_at_random(where, random.Random(run), KILLS))
 
         async def gate(number: int) -> None:
@@ -43,15 +44,17 @@ def test_a_server_killed_at_any_moment_loses_nothing(run: int, record_property: 
         finally:
             killing.cancel()
         where.check_journal(await where.settled(actions))
+        return strategist.unheard
 
     with street_of(run, VENUES) as where:
-        asyncio.run(main(where))
+        unheard = asyncio.run(main(where))
         record_property("crash: servers of the venues killed at random", where.kills)
         record_property("crash: orders placed at the venues meanwhile", ORDERS)
+        record_property("crash: requests whose answer a kill kept back", unheard)
 
 
 #: How often a link is cut or stalled.
-FAULTS = 20 if proving() else 2
+CUTS = 20 if proving() else 2
 
 
 def some_lines() -> list[tuple[str, list[str]]]:
@@ -73,6 +76,60 @@ def some_lines() -> list[tuple[str, list[str]]]:
     return list(few.items())
 
 
+class Striker:
+    """Kills servers at lines, one after another; each goes on with what the last one left."""
+
+    def __init__(self, street: Street, venue: str) -> None:
+        self.street, self.venue = street, venue
+        self.actions: list[Action] = []
+        self.strategies: list[asyncio.Task[None]] = []
+        self.missed: list[str] = []
+        self._chance = random.Random(venue)
+
+    async def strike(self, where: str, attempts: int) -> None:
+        """Have a server die at ``where``; at a line that is hard to come to, after some trouble."""
+        for attempt in range(attempts):
+            if attempt == 1:
+                # Of a server that died with orders under way.
+                await self._live(self._chance.choice(UNDER_WAY[self.venue]))
+            if attempt == 2:
+                for fault in FAULTS[self.venue]:
+                    self.street.fault(self.venue, fault)
+            if await self._live(where):
+                return
+        self.missed.append(where)
+
+    async def _live(self, where: str) -> bool:
+        """One server's life, and whether it ended at ``where``."""
+        number = len(self.strategies)
+        share = script(1000 + number, 12, (self.venue,))
+        self.actions.extend(share)
+        self.street.start(where, nth=1 + number % 2)
+        strategist = Strategist(self.street.connected, share, number)
+        self.strategies.append(asyncio.create_task(strategist.run()))
+        while not (self.street.dead or self._idle):  # noqa: ASYNC110 - a process is watched
+            await asyncio.sleep(0.01)
+        if not self.street.dead:
+            await asyncio.sleep(0.3)  # for prices, and looks at the terminal
+        struck = self.street.dead
+        self.street.kill()
+        return struck
+
+    @property
+    def _idle(self) -> bool:
+        return all(strategy.done() for strategy in self.strategies)
+
+    async def finish(self) -> None:
+        """Let a last server do what is left, and compare."""
+        self.street.start()
+        await asyncio.gather(*self.strategies)
+        self.street.check_journal(await self.street.settled(self.actions))
+
+    def leave(self) -> None:
+        for strategy in self.strategies:
+            strategy.cancel()
+
+
 @pytest.mark.long
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("share", some_lines(), ids=lambda share: f"{share[0]}-{share[1][0]}")
@@ -80,38 +137,23 @@ def test_a_server_killed_at_any_line_loses_nothing(
     share: tuple[str, list[str]], record_property: Record
 ) -> None:
     venue, wheres = share
-    orders = 12
-    actions: list[Action] = []
-    missed: list[str] = []
 
-    async def main(street: Street) -> None:
-        strategies: list[asyncio.Task[None]] = []
+    async def main(street: Street) -> list[str]:
+        striker = Striker(street, venue)
         try:
-            for number, where in enumerate(wheres):
-                # The server may also fall over what the one before it left.
-                share = script(1000 + number, orders, (venue,))
-                actions.extend(share)
-                street.start(where, nth=1 + number % 2)
-                strategist = Strategist(street.connected, share, number)
-                strategies.append(asyncio.create_task(strategist.run()))
-                while not (street.dead or all(s.done() for s in strategies)):  # noqa: ASYNC110
-                    await asyncio.sleep(0.01)
-                if not street.dead:
-                    missed.append(where)
-                    street.kill()
-            street.start()
-            await asyncio.gather(*strategies)
+            for where in wheres:
+                await striker.strike(where, 3 if proving() else 1)
+            await striker.finish()
         finally:
-            for strategy in strategies:
-                strategy.cancel()
-        street.check_journal(await street.settled(actions))
+            striker.leave()
+        return striker.missed
 
     with street_of(7, (venue,)) as street:
-        asyncio.run(main(street))
-    print("never reached:", missed)
-    record_property(
-        "crash: lines at which a server of the venues was killed", len(wheres) - len(missed)
-    )
+        missed = asyncio.run(main(street))
+    if missed:
+        print("never reached:", missed)
+    struck = len(wheres) - len(missed)
+    record_property("crash: lines at which a server of the venues was killed", struck)
     record_property("crash: lines that no order at the venues comes to", len(missed))
 
 
@@ -143,9 +185,9 @@ def test_a_strategy_killed_at_any_moment_orders_nothing_twice(
     record_property("crash: strategies of the venues killed at random", kills)
 
 
-async def break_now_and_then(line: Line, chance: random.Random, faults: int) -> None:
+async def break_now_and_then(line: Line, chance: random.Random, cuts: int) -> None:
     """Cut ``line``, or stall it in one way or both and then perhaps cut it."""
-    for _ in range(faults):
+    for _ in range(cuts):
         await asyncio.sleep(chance.random() * 0.5)
         ways = chance.choice([(), ("there",), ("back",), ("there", "back")])
         if ways:
@@ -165,18 +207,18 @@ async def break_now_and_then(line: Line, chance: random.Random, faults: int) -> 
 def test_a_link_that_is_cut_or_stalled_loses_nothing(
     link: str, run: int, record_property: Record
 ) -> None:
-    faults = FAULTS
+    cuts = CUTS
     venues = VENUES if proving() or link == "client" else (link,)
     actions = script(run, ORDERS, venues)
 
     async def main(street: Street) -> None:
         async with street.through_line(link) as line:
-            breaking = asyncio.create_task(break_now_and_then(line, random.Random(run), faults))
+            breaking = asyncio.create_task(break_now_and_then(line, random.Random(run), cuts))
 
             async def gate(number: int) -> None:
                 # What is left of the orders goes out at the pace of the faults.
                 if not breaking.done():
-                    await asyncio.sleep(0.5 * faults / ORDERS)
+                    await asyncio.sleep(0.5 * cuts / ORDERS)
 
             strategist = Strategist(street.connected, actions, run)
             try:
@@ -188,4 +230,4 @@ def test_a_link_that_is_cut_or_stalled_loses_nothing(
 
     with street_of(run, venues) as street:
         asyncio.run(main(street))
-    record_property(f"crash: times the link to the {link} was cut or stalled", faults)
+    record_property(f"crash: times the link to the {link} was cut or stalled", cuts)

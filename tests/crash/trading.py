@@ -23,7 +23,8 @@ from tests.crash.venues import PASSWORD, USER
 
 
 def main(settings: str, where: str = "", nth: str = "0") -> None:
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
+    logging.basicConfig(format="%(asctime)s %(name)s %(message)s")
+    logging.getLogger("livetrader_core").setLevel(logging.INFO)
     given = json.loads(settings)
     trades: list[TradeBase] = []
     markets = []

@@ -1,7 +1,8 @@
 """Three simulated venues in a process that outlives the servers.
 
 ``python -m tests.crash.venues FOLDER CLOCK SEED VENUE,VENUE``. It says in a line of JSON how to
-reach them, and answers every line on its input with what its books say; when that ends, so does it.
+reach them, and answers every line on its input with what its books say, after something went wrong
+if the line asks for it: ``fault VENUE NAME``. When its input ends, so does it.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from livetrader_core.sim.dwx_trading import ExpertInputs
 from livetrader_core.sim.mt4_terminal import Mt4Terminal
 from livetrader_core.sim.recording import Recording
 from livetrader_core.sim.tq_server import TqServer
+from livetrader_core.sim.venue import Fault, FaultKind
 from tests.crash.script import EURUSD, GBPUSD, MEAL, PRICES, REBAR, STOCK, TICKS
 from tests.crash.venue import PersistentVenue
 from tests.market.samples import at
@@ -43,7 +45,8 @@ def wave(contract: Contract) -> Recording:
     symbol = contract.symbol
     height = 30 if symbol in (EURUSD, GBPUSD) else 4
     minutes = np.arange(HOURS * 60)
-    waves = np.round(height * np.sin(minutes / 7 + len(symbol) + ord(symbol[-1])))
+    # Not faster than the three points that a terminal lets a close slip.
+    waves = np.round(height * np.sin(minutes / 11 + len(symbol) + ord(symbol[-1])))
     column = np.round(PRICES[symbol] + waves * TICKS[symbol], 5)
     times = (MONDAY + minutes * 60_000).astype(np.int64)
     klines = Klines(symbol, "1m", times, column, column, column, column, column * 0 + 400.0)
@@ -68,6 +71,13 @@ def future(symbol: str) -> Contract:
     )
 
 
+#: What can be asked to go wrong, by venue. Orders at the third go through undisturbed.
+FAULTS: dict[str, tuple[str, ...]] = {
+    "mt4": ("lose", "drop", "reject", "requote", "lie", "slip", "cut"),
+    "tq": ("lost_request", "lost_answer", "trades_late", "refuse", "cut"),
+}
+
+
 class Terminal:
     """MetaTrader 4: counts what it opens by the comments."""
 
@@ -88,6 +98,9 @@ class Terminal:
             return ticket
 
         return counted
+
+    def show(self, fault: str) -> None:
+        self.venue.inject(Fault(FaultKind(fault)))
 
     def address(self) -> dict[str, Any]:
         venue = self.venue
@@ -149,6 +162,19 @@ class Futures:
             return insert(request)
 
         self.desk.insert = counted  # type: ignore[method-assign]
+
+    def show(self, fault: str) -> None:
+        trading = self.venue.trading
+        if fault == "lost_request":
+            trading.lost_requests += 1
+        elif fault == "lost_answer":
+            trading.lost_answers += 1
+        elif fault == "trades_late":
+            trading.trades_late = True
+        elif fault == "refuse":
+            self.desk.refusals.append("CTP:资金不足")
+        else:
+            self.venue.inject(Fault(FaultKind(fault)))
 
     def address(self) -> dict[str, Any]:
         venue = self.venue
@@ -227,7 +253,10 @@ async def _serve(folder: str, clock: Clock, seed: int, names: list[str]) -> None
         await one.start()
     try:
         print(json.dumps({name: one.address() for name, one in venues.items()}), flush=True)
-        while await asyncio.to_thread(sys.stdin.readline):
+        while line := await asyncio.to_thread(sys.stdin.readline):
+            if line.startswith("fault"):
+                _, name, fault = line.split()
+                venues[name].show(fault)
             print(json.dumps({name: one.books() for name, one in venues.items()}), flush=True)
     finally:
         for one in served:
