@@ -6,13 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from livetrader_core.models import Fill, Order, OrderStatus, market_of
+from livetrader_core.models import Fill, Order, OrderStatus
 from livetrader_core.rpc import AsyncClient
-from tests.crash.script import TICKS, VENUES, Action, orders_of
-
-_MARKETS = {market_of(s): name for name, symbols in VENUES.items() for s in symbols}
-#: Venues whose fills are known to the tick only, for a part of them is not told by the venue.
-_CENT = 0.005
+from tests.crash.script import TICKS, Action, orders_of, venue_of
 
 
 @dataclass(frozen=True)
@@ -41,15 +37,10 @@ async def view_of(client: AsyncClient) -> View:
     )
 
 
-def venue_of(symbol: str) -> str:
-    """The venue of a symbol, by its name in the script."""
-    return _MARKETS[market_of(symbol)]
-
-
 def differences(books: dict[str, Any], view: View, actions: Sequence[Action]) -> list[str]:
-    """What is not the same, in words."""
+    """What is not the same, in words; without ``actions`` any orders may have been placed."""
     found: list[str] = []
-    wished = orders_of(list(actions))
+    wished = orders_of(list(actions)) if actions else view.orders
     found += [f"{name} is not accounted for" for name in wished.keys() - view.orders.keys()]
     found += [f"{name} was not ordered" for name in view.orders.keys() - wished.keys()]
     for venue, said in books.items():

@@ -5,11 +5,23 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
-from livetrader_core.models import Order, OrderType, Side, TimeInForce
+from livetrader_core.models import Order, OrderType, Side, TimeInForce, market_of
 
 EURUSD, GBPUSD = "FOREX.EURUSD", "FOREX.GBPUSD"
 REBAR, MEAL = "SHFE.rb2605", "DCE.m2605"
 STOCK = "US.A"
+#: A Monday of the venues: they open then, and futures close 15 hours after.
+MONDAY = 1_768_176_000_000  # 08:00 in Shanghai
+#: When strategies begin.
+START = MONDAY + 60 * 60_000
+HOURS = 15
+#: What can be asked to go wrong, by venue. Orders at the third go through undisturbed.
+FAULTS: dict[str, tuple[str, ...]] = {
+    "mt4": ("lose", "drop", "reject", "requote", "lie", "slip", "cut"),
+    "tq": ("lost_request", "lost_answer", "trades_late", "refuse", "cut"),
+}
+#: Who logs in at the futures venue.
+USER, PASSWORD = "somebody", "a password"
 
 MARKET, LIMIT, STOP = OrderType.MARKET, OrderType.LIMIT, OrderType.STOP
 TRAILING, STOP_LIMIT = OrderType.TRAILING_STOP, OrderType.STOP_LIMIT
@@ -20,6 +32,12 @@ VENUES = {"mt4": (EURUSD, GBPUSD), "tq": (REBAR, MEAL), "third": (STOCK,)}
 #: How far (ticks) a limit stands that never fills, and one that may.
 FAR = {"mt4": 3000, "tq": 120, "third": 1000}
 NEAR = {"mt4": 25, "tq": 2, "third": 1000}
+_MARKETS = {market_of(s): name for name, symbols in VENUES.items() for s in symbols}
+
+
+def venue_of(symbol: str) -> str:
+    """The venue of a symbol, by its name here."""
+    return _MARKETS[market_of(symbol)]
 
 
 @dataclass(frozen=True)

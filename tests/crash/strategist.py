@@ -14,8 +14,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from livetrader_core.errors import LiveTraderError, OutcomeUnknown, Unavailable
 from livetrader_core.rpc import AsyncClient
-from tests.crash.accounts import venue_of
-from tests.crash.script import Action, script
+from tests.crash.script import Action, script, venue_of
 
 Connect = Callable[[], Awaitable[AsyncClient]]
 #: Waits until the action of this number may begin.

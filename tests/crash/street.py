@@ -23,9 +23,8 @@ from livetrader_core.rpc import AsyncClient
 from livetrader_core.rpc.endpoints import Endpoint
 from livetrader_core.sim.mt4_terminal import free_port
 from livetrader_core.trade.journal import Journal
-from tests.crash.accounts import View, differences, venue_of, view_of
-from tests.crash.script import Action
-from tests.crash.venues import START
+from tests.crash.accounts import View, differences, view_of
+from tests.crash.script import START, Action, venue_of
 from tests.rpc.wiring import ROOT
 from tests.support.line import NEAR, Line
 
@@ -221,15 +220,21 @@ def street_of(seed: int, venues: Sequence[str]) -> Iterator[Street]:
         shutil.rmtree(folder)
 
 
-async def kill_at_random(street: Street, chance: random.Random, kills: int) -> None:
-    """Kill the server ``kills`` times, most often while it works; a new one follows each."""
-    street.start()
+async def kill_at_random(
+    street: Street, chance: random.Random, kills: int, longest: float = 0.15
+) -> None:
+    """Kill the server ``kills`` times, each within ``longest`` seconds after it began to work.
+
+    Now and then also while it starts. A new one follows each.
+    """
+    if street.dead:
+        street.start()
     for _ in range(kills):
         if chance.random() < 0.25:
             await asyncio.sleep(chance.random() * 3.0)  # while it starts
         else:
             await (await street.connected()).close()
-            await asyncio.sleep(chance.random() * 0.15)
+            await asyncio.sleep(chance.random() * longest)
         assert not street.dead, street.log
         street.kill()
         street.start()

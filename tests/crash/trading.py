@@ -19,7 +19,7 @@ from livetrader_core.trade.base import TradeBase
 from livetrader_core.trade.dwx import DwxTrade
 from livetrader_core.trade.tq import TqTrade
 from tests.crash.adapter import PersistentTrade
-from tests.crash.venues import PASSWORD, USER
+from tests.crash.script import PASSWORD, USER
 
 
 def main(settings: str, where: str = "", nth: str = "0") -> None:
