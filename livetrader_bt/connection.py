@@ -15,6 +15,7 @@ from livetrader_bt.snapshot import Snapshot, take_snapshot
 from livetrader_core.errors import ConfigError, LiveTraderError, UnknownSymbol
 from livetrader_core.local import LocalSession
 from livetrader_core.models import Balance, Contract, Klines, Order, Position, market_of
+from livetrader_core.rpc.keys import Keys
 from livetrader_core.rpc.session import RemoteSession
 from livetrader_core.service import MAX_KLINES, MarketService
 from livetrader_core.session import MarketInfo, Session
@@ -45,11 +46,13 @@ class Connection:
         service: Any,
         timeout: float,
         align_timeout: float,
+        keys: Keys | None = None,
     ) -> None:
         if (endpoint is None) == (service is None):
             raise ConfigError("LiveTraderStore needs either an endpoint or service=…")
         self.endpoint = endpoint
         self.timeout = timeout
+        self.keys = keys
         self.hub = Hub(align_timeout)
         self._service = service
         self._io: IoThread | None = None
@@ -96,7 +99,10 @@ class Connection:
             trade = next((s for s in services if isinstance(s, TradeService)), None)
             return {"module": LocalSession(market, trade)}
         endpoints = [self.endpoint] if isinstance(self.endpoint, str) else self._mapped().values()
-        return {e: RemoteSession(e, timeout=self.timeout) for e in dict.fromkeys(endpoints)}
+        return {
+            e: RemoteSession(e, timeout=self.timeout, keys=self.keys)
+            for e in dict.fromkeys(endpoints)
+        }
 
     def _mapped(self) -> Mapping[str, str]:
         return self.endpoint if isinstance(self.endpoint, Mapping) else {}

@@ -17,6 +17,7 @@ from livetrader_bt.rates import Rates
 from livetrader_bt.runs import run_of
 from livetrader_bt.switch import Moment, Switch
 from livetrader_core.errors import ConfigError
+from livetrader_core.rpc.keys import Keys
 from livetrader_core.session import Session
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ class LiveTraderStore(Connection):
     ``align_timeout`` is how many seconds the klines of one moment wait for those of other feeds
     whose venue does not tell its clock; 0 delivers each as it comes. Feeds whose venues differ by
     more than that in how late they quote are refused together, unless ``mix_delays``. ``timeout``
-    bounds every request, in seconds.
+    bounds every request, in seconds. ``keys`` are for servers beyond this computer.
     """
 
     def __init__(
@@ -50,8 +51,9 @@ class LiveTraderStore(Connection):
         align_timeout: float = 1.0,
         mix_delays: bool = False,
         timeout: float = 10.0,
+        keys: Keys | None = None,
     ) -> None:
-        super().__init__(endpoint, service, timeout, align_timeout)
+        super().__init__(endpoint, service, timeout, align_timeout, keys)
         self.mix_delays = mix_delays
         self.rates = Rates(base, dict(rates or {}))
         self._notifications: deque[Any] = deque()
@@ -64,7 +66,7 @@ class LiveTraderStore(Connection):
     # ---- copies in other processes, as an optimization makes them
 
     def __getstate__(self) -> dict[str, Any]:
-        kept = ("endpoint", "timeout", "mix_delays", "rates", "_contracts")
+        kept = ("endpoint", "timeout", "keys", "mix_delays", "rates", "_contracts")
         return {
             **{name: getattr(self, name) for name in kept},
             "align_timeout": self.hub.align_timeout,
@@ -78,6 +80,7 @@ class LiveTraderStore(Connection):
             align_timeout=state["align_timeout"],
             mix_delays=state["mix_delays"],
             timeout=state["timeout"],
+            keys=state["keys"],
         )
         self.rates, self._contracts = state["rates"], state["_contracts"]
 

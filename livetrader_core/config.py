@@ -22,6 +22,7 @@ from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -106,18 +107,43 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+def _is_endpoint(endpoint: str) -> str:
+    if not re.match(r"(ipc|tcp|inproc)://.", endpoint):
+        raise ValueError("expected ipc:///path, tcp://host:port or inproc://name")
+    return endpoint
+
+
+EndpointText = Annotated[str, AfterValidator(_is_endpoint)]
+
+
+class AllowedConfig(Section):
+    """``[server.clients.NAME]``: the public ``key`` of a client, and its ``role``."""
+
+    key: str
+    role: Literal["market", "trade", "admin"]
+
+
 class ServerConfig(Section):
-    """``[server]``: where it is served, and how often it says that it lives (seconds)."""
+    """``[server]``: where it is served, and how often it says that it lives (seconds).
 
-    endpoint: str = Field(default_factory=_default_endpoint)
+    ``keys`` is a file with the server's secret key; ``clients`` are those it lets in over tcp.
+    """
+
+    endpoint: EndpointText = Field(default_factory=_default_endpoint)
     heartbeat: float = Field(default=1.0, gt=0, le=3600)
+    keys: Path | None = None
+    clients: dict[str, AllowedConfig] = {}
 
-    @field_validator("endpoint")
-    @classmethod
-    def _check_endpoint(cls, endpoint: str) -> str:
-        if not re.match(r"(ipc|tcp|inproc)://.", endpoint):
-            raise ValueError("expected ipc:///path, tcp://host:port or inproc://name")
-        return endpoint
+
+class ClientConfig(Section):
+    """``[client]``: where commands and strategies find a server, if it is not ``[server]``'s.
+
+    ``keys`` is a file with our secret key, ``server_key`` the server's public one.
+    """
+
+    endpoint: EndpointText | None = None
+    keys: Path | None = None
+    server_key: str = ""
 
 
 class JournalConfig(Section):
@@ -254,6 +280,7 @@ class Config(Section):
     server: ServerConfig = Field(default_factory=ServerConfig)
     journal: JournalConfig = Field(default_factory=JournalConfig)
     store: StoreConfig = Field(default_factory=StoreConfig)
+    client: ClientConfig = Field(default_factory=ClientConfig)
     markets: dict[str, MarketConfig] = {}
     trades: dict[str, AdapterConfig] = {}
     rates: RatesConfig = Field(default_factory=RatesConfig)
@@ -294,8 +321,8 @@ def load_config(
     """The settings in ``path``, else ./livetrader.toml, else the user's own, else defaults.
 
     ``environment`` (by default the process's) goes above the file. Relative paths under
-    ``[journal]`` and ``[store]`` are relative to the file's folder. Raises ConfigError, naming
-    the file and the key.
+    ``[journal]``, ``[store]`` and those of keys are relative to the file's folder. Raises
+    ConfigError, naming the file and the key.
     """
     file = _find(path)
     source = str(file) if file else "defaults"
@@ -405,8 +432,17 @@ _SECTIONS = tuple(Config.model_fields)
 def _anchored(config: Config, folder: Path) -> Config:
     journal = folder / config.journal.path.expanduser()
     store = folder / config.store.path.expanduser()
+    server, client = (
+        part.model_copy(update={"keys": part.keys and folder / part.keys.expanduser()})
+        for part in (config.server, config.client)
+    )
     return config.model_copy(
-        update={"journal": JournalConfig(path=journal), "store": StoreConfig(path=store)}
+        update={
+            "journal": JournalConfig(path=journal),
+            "store": StoreConfig(path=store),
+            "server": server,
+            "client": client,
+        }
     )
 
 

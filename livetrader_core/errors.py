@@ -6,6 +6,7 @@
     │   ├── UnknownSymbol
     │   ├── UnknownTimeframe
     │   └── UnknownMethod
+    ├── NotAllowed             the client's key may not do this at this server
     ├── DataError              a file or row cannot be read; the message names it
     ├── OrderRejected          the venue, or a check before it, refused: nothing was traded
     ├── OutcomeUnknown         sent and not answered: ask the venue, never send again blindly
@@ -52,6 +53,10 @@ class UnknownTimeframe(InvalidRequest):
 
 class UnknownMethod(InvalidRequest):
     """The server has no such method, or no service that answers it."""
+
+
+class NotAllowed(LiveTraderError):
+    """The client's key has not the role that this needs."""
 
 
 class DataError(LiveTraderError):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
@@ -12,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
+from rich.table import Table
 from rich.text import Text
 
 from livetrader_core.errors import Unavailable
@@ -19,9 +22,11 @@ from livetrader_core.timeframe import DURATIONS_MS
 
 if TYPE_CHECKING:
     from livetrader_core.config import Config
+    from livetrader_core.rpc import Client
+    from livetrader_core.rpc.keys import Keys
 
-#: How long a command waits for a server that may not be there, in seconds.
-PROBE_TIMEOUT = 2.0
+#: How long a command waits for a server that may not be there, and for an answer of one, seconds.
+PROBE_TIMEOUT, PATIENCE = 2.0, 30.0
 
 
 def make_console(stderr: bool = False) -> Console:
@@ -61,34 +66,57 @@ class Settings:
         """Print a line that is no result."""
         self.notes.print(Text(text, "dim"), soft_wrap=True)
 
+    @property
+    def server(self) -> str:
+        """The endpoint of the configured server. Raises ConfigError."""
+        return self.config.client.endpoint or self.config.server.endpoint
+
+    @property
+    def keys(self) -> Keys | None:
+        """What we show to a server beyond this computer. Raises ConfigError."""
+        from livetrader_core.access import build_keys
+
+        return build_keys(self.config)
+
     def endpoint(self, given: str | None) -> str | None:
         """The server to use: the given one, which must answer, or the configured one if it does.
 
         Raises NotConnected, RequestTimeout, EndpointError, VersionMismatch.
         """
         if given is not None:
-            _greet(given)
+            self._greet(given)
             return given
-        endpoint = self.config.server.endpoint
+        endpoint = self.server
         scheme, _, path = endpoint.partition("://")
         if scheme == "inproc" or (scheme == "ipc" and not Path(path).exists()):
             return None
         try:
-            _greet(endpoint)
+            self._greet(endpoint)
         except Unavailable:
             return None
         return endpoint
 
+    @contextmanager
+    def connected(self, given: str | None, timeout: float = PATIENCE) -> Iterator[Client]:
+        """A client of the given or the configured server; each request has ``timeout`` seconds.
 
-def _greet(endpoint: str) -> None:
-    from livetrader_core.rpc import Client
+        Raises NotConnected, RequestTimeout, EndpointError, VersionMismatch.
+        """
+        from livetrader_core.rpc import Client
 
-    with Client(timeout=PROBE_TIMEOUT) as client:
-        client.connect(endpoint)
+        with Client(timeout=PROBE_TIMEOUT, keys=self.keys) as client:
+            client.connect(given or self.server)
+            client.timeout = timeout
+            yield client
+
+    def _greet(self, endpoint: str) -> None:
+        with self.connected(endpoint):
+            return
 
 
 pass_settings = click.make_pass_decorator(Settings)
 
+yes_option = click.option("--yes", is_flag=True, help="Do not ask.")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for a program.")
 endpoint_option = click.option("--endpoint", help="The server, instead of the configured one.")
 timeframe_option = click.option(
@@ -130,6 +158,33 @@ def show_moment(ts: int) -> str:
     """A moment for people: UTC, without seconds if there are none."""
     moment = datetime.fromtimestamp(ts / 1000, timezone.utc)
     return moment.strftime("%Y-%m-%d %H:%M:%S" if ts % 60_000 else "%Y-%m-%d %H:%M")
+
+
+def show_number(value: float) -> str:
+    """A price or quantity for people: all the digits that it has, and no more."""
+    return f"{value:,.10f}".rstrip("0").rstrip(".")
+
+
+def show_money(value: float) -> str:
+    """An amount of money for people, to the cent."""
+    return f"{value:,.2f}"
+
+
+def make_table(title: str, *columns: str, numbers: Sequence[str] = ()) -> Table:
+    """A table in the style of all commands; those of ``columns`` in ``numbers`` stand right."""
+    table = Table(title=title, title_justify="left", title_style="bold")
+    for name in columns:
+        table.add_column(name, justify="right" if name in numbers else "left", overflow="fold")
+    return table
+
+
+def confirm(question: str, yes: bool) -> None:
+    """Go on if the user says so, or said so beforehand. Raises click.Abort, click.UsageError."""
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise click.UsageError(f"{question} Nobody is there to answer; say --yes")
+    click.confirm(question, abort=True, err=True)
 
 
 def join(words: Sequence[str]) -> str:

@@ -117,7 +117,7 @@ async def _fetcher(settings: Settings, endpoint: str | None) -> AsyncIterator[Fe
             await service.connect()
             yield Fetcher(service, stack.enter_context(_open_store(settings))).fetch
             return
-        session = RemoteSession(where, timeout=30.0)
+        session = RemoteSession(where, timeout=30.0, keys=settings.keys)
         stack.push_async_callback(session.close)
         await session.open(lambda event: None)
         try:

@@ -141,15 +141,13 @@ def _store(settings: Settings, endpoint: str | None, mode: str) -> LiveTraderSto
     rates: dict[str, float | str] = {**config.rates.values, **config.rates.symbols}
     where = settings.endpoint(endpoint)
     if where is not None:
-        return LiveTraderStore(where, base=config.rates.base, rates=rates)
+        return LiveTraderStore(where, base=config.rates.base, rates=rates, keys=settings.keys)
     if mode == "live":
         raise NotConnected(
-            f"{config.server.endpoint}: no server there; live orders need one that outlives the "
+            f"{settings.server}: no server there; live orders need one that outlives the "
             "strategy: start `livetrader serve`"
         )
-    settings.note(
-        f"no server at {config.server.endpoint}: serving myself, settings: {config.source}"
-    )
+    settings.note(f"no server at {settings.server}: serving myself, settings: {config.source}")
     market, trade = build_services(config)
     services = market if trade is None else (market, trade)
     return LiveTraderStore(service=services, base=config.rates.base, rates=rates)

@@ -27,11 +27,13 @@ def command(settings: Settings, endpoint: str | None, as_json: bool) -> None:
     Without a configuration it serves made-up klines and trades with paper money. Once it is
     ready it says where, what, and whether orders move real money.
     """
+    from livetrader_core.access import build_guard
     from livetrader_core.config import build_services
     from livetrader_core.local import describe_markets
     from livetrader_core.rpc import Server
 
     config = settings.config
+    guard = build_guard(config)
     market, trade = build_services(config)
 
     class Announced(Server):
@@ -40,7 +42,7 @@ def command(settings: Settings, endpoint: str | None, as_json: bool) -> None:
             _announce(settings, bound, describe_markets(market, trade), as_json)
 
     services = (market,) if trade is None else (market, trade)
-    server = Announced(*services, heartbeat=config.server.heartbeat)
+    server = Announced(*services, heartbeat=config.server.heartbeat, guard=guard)
     wanted = endpoint or config.server.endpoint
     _make_socket_folder(wanted)
     bound = server.bind(wanted)

@@ -2,55 +2,201 @@
 
 from __future__ import annotations
 
-import asyncio
+import time
 from collections.abc import Mapping
-from dataclasses import asdict
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import click
+from rich.console import Group, RenderableType
+from rich.live import Live
+from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
+from livetrader_core.cli.balance import balances_table
 from livetrader_core.cli.context import (
     PROBE_TIMEOUT,
     Settings,
     endpoint_option,
     join,
     json_option,
+    make_table,
     pass_settings,
     print_json,
     show_moment,
+    show_number,
 )
+from livetrader_core.cli.orders import orders_table
+from livetrader_core.cli.positions import find_contracts, last_prices, positions_table
+from livetrader_core.errors import LiveTraderError, NotAllowed, UnknownMethod
+from livetrader_core.models import Balance, Contract, KillState, Order, Position
 
 if TYPE_CHECKING:
-    from livetrader_core.session import MarketInfo, SessionInfo
+    from livetrader_core.rpc import Client
+    from livetrader_core.session import MarketInfo
+
+#: Orders and streams that one view shows.
+_MOST = 20
 
 
 @click.command("status")
+@click.option("--once", is_flag=True, help="Print it once, also in a terminal.")
+@click.option(
+    "--every",
+    type=click.FloatRange(min=0.1),
+    default=1.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How often it is looked at anew.",
+)
 @endpoint_option
 @json_option
 @pass_settings
-def command(settings: Settings, endpoint: str | None, as_json: bool) -> None:
-    """What the server is doing: clients, markets, clocks, streams."""
-    where = endpoint or settings.config.server.endpoint
-    info, status = asyncio.run(_ask(where))
-    if as_json:
-        markets = {code: asdict(market) for code, market in info.markets.items()}
-        print_json({"endpoint": where, **status, "markets": markets})
+def command(
+    settings: Settings, once: bool, every: float, endpoint: str | None, as_json: bool
+) -> None:
+    """What the server is doing: venues, feeds, orders, positions, profit.
+
+    In a terminal the view follows until Ctrl-C; elsewhere, with --once or with --json it is
+    printed once. Profit is at the last kline that the server published, before commissions.
+    """
+    where = endpoint or settings.server
+    if as_json or once or not settings.out.is_terminal:
+        view = _look_once(settings, endpoint)
+        if as_json:
+            print_json(view.to_dict(where))
+        else:
+            settings.out.print(view.render(where))
         return
-    settings.out.print(_server_table(where, status))
-    settings.out.print(_markets_table(info.markets, status))
-    settings.out.print(_streams_table(status))
+    _follow(settings, endpoint, where, every)
 
 
-async def _ask(endpoint: str) -> tuple[SessionInfo, dict[str, Any]]:
-    from livetrader_core.rpc import RemoteSession
+@dataclass
+class View:
+    """What is shown of one moment; ``trades`` is False where nothing may be known of trading."""
 
-    session = RemoteSession(endpoint, timeout=PROBE_TIMEOUT)
-    await session.open(lambda event: None)
-    try:
-        return session.info, await session.status()
-    finally:
-        await session.close()
+    status: Mapping[str, Any]
+    markets: Mapping[str, MarketInfo]
+    trades: bool = False
+    kill: KillState = field(default_factory=KillState)
+    orders: list[Order] = field(default_factory=list)
+    positions: list[Position] = field(default_factory=list)
+    balances: list[Balance] = field(default_factory=list)
+    contracts: dict[str, Contract] = field(default_factory=dict)
+
+    def to_dict(self, endpoint: str) -> dict[str, Any]:
+        """Plain values for a program."""
+        told: dict[str, Any] = {
+            "endpoint": endpoint,
+            **self.status,
+            "markets": {code: asdict(market) for code, market in self.markets.items()},
+        }
+        if self.trades:
+            told["kill"] = self.kill.to_dict()
+            told["open_orders"] = [order.to_dict() for order in self.orders]
+            told["positions"] = [position.to_dict() for position in self.positions]
+            told["balances"] = [balance.to_dict() for balance in self.balances]
+        return told
+
+    def render(self, endpoint: str) -> RenderableType:
+        """Tables for people."""
+        parts: list[RenderableType] = [
+            _server_table(endpoint, self.status),
+            _markets_table(self.markets, self.status),
+            _streams_table(self.status),
+        ]
+        if self.trades:
+            parts += self._trading()
+        return Group(*parts)
+
+    def _trading(self) -> list[RenderableType]:
+        parts: list[RenderableType] = []
+        if self.kill.on:
+            reason = f": {self.kill.reason}" if self.kill.reason else ""
+            parts.append(Text(f"The kill switch is on{reason}. No order is taken.", "bold red"))
+        parts += [
+            Text(f"The books differ: {told}", "red") for told in self.status.get("differences", ())
+        ]
+        title = "Open orders"
+        if len(self.orders) > _MOST:
+            title += f" (the latest {_MOST} of {len(self.orders):,})"
+        parts.append(orders_table(self.orders[-_MOST:], title) if self.orders else _none(title))
+        if self.positions:
+            prices = last_prices(self.status)
+            parts.append(positions_table(self.positions, self.contracts, prices))
+        else:
+            parts.append(_none("Positions"))
+        parts.append(balances_table(self.balances))
+        return parts
+
+
+def _none(title: str) -> Text:
+    return Text.assemble((f"{title}  ", "bold"), ("none", "dim"))
+
+
+# ---- looking
+
+
+def _look_once(settings: Settings, endpoint: str | None) -> View:
+    from livetrader_core.rpc import Client
+
+    with Client(timeout=PROBE_TIMEOUT, keys=settings.keys) as client:
+        return _look(client, client.connect(endpoint or settings.server).markets, {})
+
+
+def _look(
+    client: Client, markets: Mapping[str, MarketInfo], contracts: dict[str, Contract]
+) -> View:
+    """The view of now; ``contracts`` are those known already, and those learnt are added."""
+    view = View(client.status(), markets)
+    if not any(market.trade for market in markets.values()):
+        return view
+    with suppress(NotAllowed, UnknownMethod):  # a key that may only read market data
+        view.kill = client.kill_state()
+        view.orders = client.fetch_open_orders()
+        view.positions = client.fetch_positions()
+        view.balances = client.fetch_balance()
+        new = [position for position in view.positions if position.symbol not in contracts]
+        contracts.update(find_contracts(client, new))
+        view.contracts, view.trades = contracts, True
+    return view
+
+
+def _follow(settings: Settings, endpoint: str | None, where: str, every: float) -> None:
+    """Show it until Ctrl-C; a server that goes away is waited for."""
+    from livetrader_core.rpc import Client
+
+    contracts: dict[str, Contract] = {}
+    view: View | None = None
+    with (
+        Client(timeout=PROBE_TIMEOUT, keys=settings.keys) as client,
+        Live(console=settings.out, auto_refresh=False, vertical_overflow="visible") as live,
+        suppress(KeyboardInterrupt),
+    ):
+        markets: Mapping[str, MarketInfo] | None = None
+        while True:
+            try:
+                if markets is None:
+                    markets = client.connect(where).markets
+                view = _look(client, markets, contracts)
+                live.update(Group(view.render(where), _footer(every)), refresh=True)
+            except LiveTraderError as error:
+                if view is None:
+                    raise
+                markets = None
+                lost = Text(f"{error}; trying again", "bold red")
+                live.update(Group(view.render(where), lost), refresh=True)
+            time.sleep(every)
+
+
+def _footer(every: float) -> Text:
+    now = show_moment(time.time_ns() // 1_000_000_000 * 1000)
+    return Text(f"{now} UTC, every {every:g} s; Ctrl-C ends", "dim")
+
+
+# ---- tables
 
 
 def _server_table(endpoint: str, status: Mapping[str, Any]) -> Table:
@@ -67,10 +213,8 @@ def _server_table(endpoint: str, status: Mapping[str, Any]) -> Table:
 
 
 def _markets_table(markets: Mapping[str, MarketInfo], status: Mapping[str, Any]) -> Table:
-    table = Table(title="Markets", title_justify="left", title_style="bold")
-    for name in ("market", "trading", "pace", "clock (UTC)"):
-        table.add_column(name)
-    clocks = status.get("clocks", {})
+    table = make_table("Markets", "market", "feed", "trading", "pace", "clock (UTC)")
+    clocks, feeds = status.get("clocks", {}), status.get("feeds", {})
     for code, market in sorted(markets.items()):
         trade = market.trade or "none"
         style = {"live": "bold red", "paper": "green"}.get(trade, "dim")
@@ -78,18 +222,31 @@ def _markets_table(markets: Mapping[str, MarketInfo], status: Mapping[str, Any])
         if market.delay_ms:
             pace += f", {market.delay_ms / 60_000:g} min late"
         clock = show_moment(clocks[code]) if clocks.get(code) else "not begun"
-        table.add_row(code, f"[{style}]{trade}[/]", pace, clock)
+        table.add_row(code, _feed(feeds.get(code)), f"[{style}]{trade}[/]", pace, clock)
     return table
 
 
+def _feed(state: str | None) -> str:
+    if state is None:
+        return "connected"
+    return escape(state) if state.startswith("connected") else f"[red]{escape(state)}[/]"
+
+
 def _streams_table(status: Mapping[str, Any]) -> Table:
-    table = Table(title="Streams", title_justify="left", title_style="bold")
-    table.add_column("stream")
-    table.add_column("klines published", justify="right")
-    for name, count in sorted(status.get("streams", {}).items()):
-        table.add_row(name, f"{count:,}")
-    if not table.row_count:
-        table.add_row("[dim]none is watched[/]", "")
+    table = make_table(
+        "Streams",
+        *("stream", "klines", "last opened (UTC)", "close"),
+        numbers=("klines", "close"),
+    )
+    streams, latest = status.get("streams", {}), status.get("latest", {})
+    for name, count in sorted(streams.items())[:_MOST]:
+        opened, close = latest.get(name, (0, 0.0))
+        last = (show_moment(opened), show_number(close)) if opened else ("-", "-")
+        table.add_row(name, f"{count:,}", *last)
+    if len(streams) > _MOST:
+        table.add_row(f"[dim]and {len(streams) - _MOST:,} more[/]", "", "", "")
+    if not streams:
+        table.add_row("[dim]none is watched[/]", "", "", "")
     return table
 
 

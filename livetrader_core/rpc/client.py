@@ -30,19 +30,26 @@ from livetrader_core.models import (
     Order,
     Position,
     Reconciliation,
+    TradeEvent,
 )
 from livetrader_core.rpc import calls, protocol
 from livetrader_core.rpc.calls import Call
 from livetrader_core.rpc.endpoints import Endpoint
+from livetrader_core.rpc.keys import Keys
 from livetrader_core.rpc.protocol import MAX_EVENTS, Greeting, Reply
+from livetrader_core.rpc.refusal import why_refused, why_refused_blocking
 from livetrader_core.rpc.sockets import Frames, LoopSocket, receive_frames
 
 Result = TypeVar("Result")
 Record = TypeVar("Record")
 
 
-def client_socket(kind: int, endpoint: Endpoint, hwm: int = 1000) -> zmq.Socket[Any]:
+def client_socket(
+    kind: int, endpoint: Endpoint, hwm: int = 1000, keys: Keys | None = None
+) -> zmq.Socket[Any]:
     """A socket connected to ``endpoint`` that reconnects by itself, at short intervals.
+
+    ``keys`` are shown over tcp, and not to sockets of this computer, which ask for none.
 
     Raises NotConnected if there can be no such connection.
     """
@@ -58,6 +65,8 @@ def client_socket(kind: int, endpoint: Endpoint, hwm: int = 1000) -> zmq.Socket[
     if kind == zmq.DEALER:
         # A request is only taken while there is a connection: none is sent late.
         socket.set(zmq.IMMEDIATE, 1)
+    if keys is not None and endpoint.scheme == "tcp":
+        keys.show(socket)
     try:
         socket.connect(str(endpoint))
     except zmq.ZMQError as error:
@@ -92,15 +101,16 @@ class Client:
     """A blocking client. Every call ends within ``timeout`` seconds, with an answer or an error.
 
     It may be shared by threads, and used inside a running event loop. A closed client can connect
-    again. ::
+    again. ``keys`` are for a server beyond this computer. ::
 
         with Client() as client:
             client.connect("ipc:///tmp/market")
             klines = client.get_kline_histories("US.BABA", None, 100)
     """
 
-    def __init__(self, timeout: float = 5.0) -> None:
+    def __init__(self, timeout: float = 5.0, keys: Keys | None = None) -> None:
         self.timeout = timeout
+        self.keys = keys
         self._lock = threading.Lock()
         self._ids = itertools.count(1)
         self._socket: zmq.Socket[Any] | None = None
@@ -115,9 +125,14 @@ class Client:
         self.close()
         with self._lock:
             self._endpoint = target
-            self._socket = client_socket(zmq.DEALER, target)
+            self._socket = client_socket(zmq.DEALER, target, keys=self.keys)
         try:
             return self._call(calls.hello(release(), target.scheme))
+        except NotConnected as error:
+            self.close()
+            if refused := why_refused_blocking(target, self.keys):
+                raise NotConnected(f"{target}: {refused}") from error
+            raise
         except BaseException:
             self.close()
             raise
@@ -263,6 +278,10 @@ class Client:
         """Executions at or after ``since`` (UTC ms), oldest first."""
         return self._all_pages(lambda at: calls.fetch_fills(since, at, MAX_EVENTS))
 
+    def fetch_events(self, seq: int = 0) -> list[TradeEvent]:
+        """Trade events after number ``seq``, oldest first, as many as fit in one answer."""
+        return self._call(calls.events_after(seq, MAX_EVENTS))
+
     def _all_pages(self, page_at: Callable[[int], Call[list[Record]]]) -> list[Record]:
         found: list[Record] = []
         while len(page := self._call(page_at(len(found)))) == MAX_EVENTS:
@@ -305,8 +324,9 @@ class Client:
 class AsyncClient:
     """:class:`Client` as coroutines: many requests at once over one socket, in one event loop."""
 
-    def __init__(self, timeout: float = 5.0) -> None:
+    def __init__(self, timeout: float = 5.0, keys: Keys | None = None) -> None:
         self.timeout = timeout
+        self.keys = keys
         self._ids = itertools.count(1)
         self._socket: LoopSocket[Frames] | None = None
         self._endpoint: Endpoint | None = None
@@ -321,10 +341,15 @@ class AsyncClient:
         """
         self._endpoint = Endpoint.parse(endpoint)
         self._close_socket()
-        socket = client_socket(zmq.DEALER, self._endpoint)
+        socket = client_socket(zmq.DEALER, self._endpoint, keys=self.keys)
         self._socket = LoopSocket(socket, receive_frames, self._on_message, self._on_wake)
         try:
             return await self.call(calls.hello(release(), self._endpoint.scheme))
+        except NotConnected as error:
+            self._close_socket()
+            if refused := await why_refused(self._endpoint, self.keys):
+                raise NotConnected(f"{self._endpoint}: {refused}") from error
+            raise
         except BaseException:
             self._close_socket()
             raise

@@ -81,16 +81,26 @@ def _parse_tcp(text: str, rest: str, wildcard: bool) -> Endpoint:
     return Endpoint("tcp", host=host, port=int(port))
 
 
-def loopback_address(endpoint: Endpoint) -> str:
-    """The address to bind for a tcp endpoint. Raises InsecureEndpoint unless it is loopback."""
-    if endpoint.host in ("*", "0.0.0.0", "::"):
-        raise _insecure(endpoint)
+_EVERYWHERE = ("*", "0.0.0.0", "::")
+
+
+def tcp_address(endpoint: Endpoint, has_keys: bool) -> str:
+    """The address to bind for a tcp endpoint.
+
+    Raises InsecureEndpoint if it is not loopback and ``has_keys`` is False.
+    """
+    if endpoint.host in _EVERYWHERE:
+        if not has_keys:
+            raise _insecure(endpoint)
+        return endpoint.host
     try:
         found = socket.getaddrinfo(endpoint.host, None, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
         raise EndpointError(f"{endpoint}: the host cannot be resolved: {error}") from None
     addresses = [str(entry[4][0]) for entry in found]
-    if not all(ipaddress.ip_address(a.partition("%")[0]).is_loopback for a in addresses):
+    if not has_keys and not all(
+        ipaddress.ip_address(a.partition("%")[0]).is_loopback for a in addresses
+    ):
         raise _insecure(endpoint)
     return min(addresses, key=lambda address: ":" in address)  # IPv4 where there is a choice
 
@@ -98,7 +108,8 @@ def loopback_address(endpoint: Endpoint) -> str:
 def _insecure(endpoint: Endpoint) -> InsecureEndpoint:
     return InsecureEndpoint(
         f"{endpoint}: this server has no keys, so whoever reaches it could trade; "
-        "bind it to 127.0.0.1 or to an ipc endpoint, and reach it through a tunnel"
+        "give it keys (`livetrader keys new`), or bind it to 127.0.0.1 or to an ipc endpoint, and "
+        "reach it through a tunnel"
     )
 
 
@@ -177,7 +188,7 @@ def _bind(sock: zmq.Socket[Any], address: str, endpoint: Endpoint) -> None:
     deadline = time.monotonic() + _RELEASE_TIME
     while True:
         try:
-            with _private_files():
+            with private_files():
                 sock.bind(address)
             return
         except zmq.ZMQError as error:
@@ -189,7 +200,8 @@ def _bind(sock: zmq.Socket[Any], address: str, endpoint: Endpoint) -> None:
 
 
 @contextmanager
-def _private_files() -> Iterator[None]:
+def private_files() -> Iterator[None]:
+    """What is made meanwhile is for its owner only."""
     # A mode set after the bind would leave a moment in which others could connect.
     before = os.umask(stat.S_IRWXG | stat.S_IRWXO)
     try:

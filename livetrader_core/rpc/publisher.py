@@ -79,6 +79,15 @@ class Publisher:
         """All kline streams."""
         return list(self._streams.values())
 
+    @property
+    def states(self) -> dict[str, str]:
+        """What was last said of each MARKET's feed, with the reason."""
+        return {
+            code: f"{status.state.value}: {status.reason}" if status.reason else status.state.value
+            for status in self._statuses.values()
+            for code in status.markets
+        }
+
     def stream(self, symbol: str, timeframe: str) -> Stream:
         """The stream of ``symbol``. Raises InvalidRequest for what cannot be a topic."""
         key = (symbol, timeframe)

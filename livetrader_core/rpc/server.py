@@ -30,8 +30,9 @@ from livetrader_core.rpc.endpoints import (
     Endpoint,
     EndpointLock,
     bind_socket,
-    loopback_address,
+    tcp_address,
 )
+from livetrader_core.rpc.guard import OWNER, Allowed, Guard, check_allowed
 from livetrader_core.rpc.methods import Methods, Peer
 from livetrader_core.rpc.protocol import BadRequest, Greeting, Reply, Request
 from livetrader_core.rpc.publisher import Publisher
@@ -57,7 +58,8 @@ class Server:
 
     ``heartbeat`` is the time between heartbeats in seconds. ``max_in_flight`` bounds the open
     requests of each client, ``max_subscriptions`` its kline streams, ``hwm`` the publications that
-    wait for a slow subscriber before it loses some (it notices, and fills the hole).
+    wait for a slow subscriber before it loses some (it notices, and fills the hole). With a
+    ``guard`` tcp endpoints ask clients for their keys, and may be reached from other computers.
 
     ::
 
@@ -73,6 +75,7 @@ class Server:
         max_in_flight: int = 128,
         max_subscriptions: int = 4096,
         hwm: int = 20_000,
+        guard: Guard | None = None,
     ) -> None:
         if not services:
             raise InvalidRequest("a server needs a MarketService, a TradeService, or both")
@@ -85,6 +88,7 @@ class Server:
         self.heartbeat = heartbeat
         self.max_in_flight = max_in_flight
         self._hwm = hwm
+        self._guard = guard
         self._publisher = Publisher(self.start_id, self._publish)
         self._methods = Methods(
             self._market,
@@ -104,7 +108,7 @@ class Server:
         self._locks: list[EndpointLock] = []
         self._router: zmq.Socket[Any] | None = None
         self._xpub: zmq.Socket[Any] | None = None
-        self._requests: LoopSocket[Frames] | None = None
+        self._requests: LoopSocket[Any] | None = None
         self._publications: LoopSocket[bytes] | None = None
         self._removers: list[Callable[[], None]] = []
         self._tasks: set[asyncio.Task[None]] = set()
@@ -145,10 +149,12 @@ class Server:
     def _bind(self, wanted: Endpoint) -> Endpoint:
         address = wanted
         if wanted.scheme == "tcp":
-            address = Endpoint("tcp", host=loopback_address(wanted), port=wanted.port)
+            host = tcp_address(wanted, self._guard is not None)
+            address = Endpoint("tcp", host=host, port=wanted.port)
         elif wanted.scheme == "ipc":
             self._locks.append(EndpointLock(wanted))
         router, xpub = self._open_sockets()
+        self._choose_keys(wanted.scheme == "tcp", router, xpub)
         try:
             bound = bind_socket(router, address)
             try:
@@ -194,7 +200,20 @@ class Server:
             self._router.set(zmq.ROUTER_MANDATORY, 1)
             self._router.set(zmq.SNDHWM, _MAX_UNREAD)
             self._xpub.set(zmq.SNDHWM, self._hwm)
+            if self._guard is not None:
+                self._guard.start()
+                self._xpub.set(zmq.XPUB_MANUAL, 1)
         return self._router, self._xpub
+
+    def _choose_keys(self, wanted: bool, *sockets: zmq.Socket[Any]) -> None:
+        # Options count for what is bound after them, so one socket has endpoints of both kinds.
+        if self._guard is None:
+            return
+        for socket in sockets:
+            if wanted:
+                self._guard.protect(socket)
+            else:
+                socket.set(zmq.CURVE_SERVER, 0)
 
     def _close_sockets(self) -> None:
         if self._requests is not None:
@@ -205,6 +224,8 @@ class Server:
             if socket is not None:
                 socket.close(linger=0)
         self._router = self._xpub = self._requests = self._publications = None
+        if self._guard is not None:
+            self._guard.stop()
         for lock in self._locks:
             lock.release()
         self._locks.clear()
@@ -262,15 +283,23 @@ class Server:
             raise EndpointError("this server is bound to no endpoint: call bind() first")
         self._started_at = time.monotonic()
         # Publications before anything can happen, requests when all is connected.
-        self._publications = LoopSocket(self._xpub, receive_frame, self._on_subscription)
+        receive = receive_frame if self._guard is None else self._guard.receive_subscription
+        self._publications = LoopSocket(self._xpub, receive, self._on_subscription)
         if self._trade is not None:
             # First: its fills come before the klines that caused them.
             self._removers.append(self._trade.add_listener(self._publisher.on_trade))
             await self._trade.connect()
         if self._market is not None:
             await self._start_market(self._market)
-        self._requests = LoopSocket(self._router, receive_frames, self._on_request)
+        self._requests = self._open_requests(self._router)
         self._spawn(self._beat())
+
+    def _open_requests(self, router: zmq.Socket[Any]) -> LoopSocket[Any]:
+        if self._guard is None:
+            return LoopSocket(
+                router, receive_frames, lambda frames: self._on_request(frames, OWNER)
+            )
+        return LoopSocket(router, self._guard.receive_request, lambda got: self._on_request(*got))
 
     async def _start_market(self, market: MarketService) -> None:
         self._removers.append(market.add_listener(self._publisher.on_market))
@@ -297,7 +326,7 @@ class Server:
 
     # ---- requests
 
-    def _on_request(self, frames: Frames) -> None:
+    def _on_request(self, frames: Frames, client: Allowed) -> None:
         peer = self._peer(bytes(frames[0]))
         try:
             if len(frames) != 2:
@@ -314,6 +343,7 @@ class Server:
             self._reply_error(peer, request.id, busy)
             return
         try:
+            check_allowed(client, request.method)
             answer = self._methods.answer(peer, request)
         except Exception as error:
             self._reply_failure(peer, request, error)
@@ -460,8 +490,18 @@ class Server:
                 f"{stream.symbol} {stream.timeframe}": stream.seq
                 for stream in self._publisher.streams
             },
+            "latest": {
+                f"{stream.symbol} {stream.timeframe}": [
+                    stream.recent[-1].datetime,
+                    stream.recent[-1].close,
+                ]
+                for stream in self._publisher.streams
+                if stream.recent
+            },
+            "feeds": self._publisher.states,
             "followers": list(self._market.pacer.followers) if self._market else [],
             "trade_seq": self._trade_seq(),
+            "differences": list(self._trade.reconciliation.differences) if self._trade else [],
             "clocks": self._clocks(),
         }
 

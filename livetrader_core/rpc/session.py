@@ -35,6 +35,7 @@ from livetrader_core.rpc import calls, protocol
 from livetrader_core.rpc.calls import Joined, State
 from livetrader_core.rpc.client import AsyncClient, client_socket
 from livetrader_core.rpc.endpoints import Endpoint
+from livetrader_core.rpc.keys import Keys
 from livetrader_core.rpc.sockets import LoopSocket, receive_frame
 from livetrader_core.session import Listener, Session, SessionInfo
 from livetrader_core.timeframe import duration_ms
@@ -102,10 +103,16 @@ class RemoteSession(Session):
 
     ``timeout`` bounds each request, in seconds. A break of the line is told as a FeedStatus
     DISCONNECTED of all markets; then what was missed is delivered, then CONNECTED. ``hwm`` is how
-    many publications may wait in the socket.
+    many publications may wait in the socket. ``keys`` are for a server beyond this computer.
     """
 
-    def __init__(self, endpoint: str, timeout: float = 5.0, hwm: int = 20_000) -> None:
+    def __init__(
+        self,
+        endpoint: str,
+        timeout: float = 5.0,
+        hwm: int = 20_000,
+        keys: Keys | None = None,
+    ) -> None:
         self.endpoint = endpoint
         self.timeout = timeout
         self.info = SessionInfo("", "")
@@ -114,7 +121,8 @@ class RemoteSession(Session):
         self._target = Endpoint.parse(endpoint)
         self._hwm = hwm
         self._name = secrets.token_hex(8)
-        self._client = AsyncClient(timeout)
+        self._keys = keys
+        self._client = AsyncClient(timeout, keys)
         self._events: LoopSocket[bytes] | None = None
         self._listener: Listener = _ignore
         self._streams: dict[bytes, _Stream] = {}
@@ -184,7 +192,7 @@ class RemoteSession(Session):
         """New sockets and a greeting; everything wanted is subscribed anew."""
         self._disconnect()
         self._retire(self._client)
-        self._client = AsyncClient(self.timeout)
+        self._client = AsyncClient(self.timeout, self._keys)
         greeting = await self._client.connect(self.endpoint)
         if greeting.start_id != self.info.start_id:
             self._control_seq = 0
@@ -197,7 +205,7 @@ class RemoteSession(Session):
         self.info = SessionInfo(greeting.start_id, greeting.version, greeting.markets)
         self._heartbeat = greeting.heartbeat
         self._at_once = max(1, min(_AT_ONCE, greeting.max_in_flight // 2))
-        socket = client_socket(zmq.SUB, self._target.events(greeting.events), self._hwm)
+        socket = client_socket(zmq.SUB, self._target.events(greeting.events), self._hwm, self._keys)
         for topic in self._topics():
             socket.subscribe(topic)
         self._events = LoopSocket(socket, receive_frame, self._on_publication)

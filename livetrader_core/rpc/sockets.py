@@ -29,10 +29,10 @@ _POLLOUT = int(zmq.POLLOUT)
 def receive_frames(socket: zmq.Socket[Any], flags: int = _NOBLOCK) -> Frames:
     """The frames of one message. Raises zmq.Again if there is none."""
     frame = socket.recv(flags, copy=False)
-    frames: Frames = [_content(frame)]
+    frames: Frames = [content(frame)]
     while frame.more:
         frame = socket.recv(_NOBLOCK, copy=False)
-        frames.append(_content(frame))
+        frames.append(content(frame))
     return frames
 
 
@@ -41,7 +41,8 @@ def receive_frame(socket: zmq.Socket[Any]) -> bytes:
     return socket.recv(_NOBLOCK)
 
 
-def _content(frame: zmq.Frame) -> bytes | memoryview:
+def content(frame: zmq.Frame) -> bytes | memoryview:
+    """What is in ``frame``; a long one is not copied."""
     return frame.bytes if len(frame) < _LONG else frame.buffer
 
 

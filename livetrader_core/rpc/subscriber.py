@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from livetrader_core.errors import LiveTraderError, NotConnected
 from livetrader_core.models import Clock, FeedStatus, Kline, MarketEvent, TradeEvent
 from livetrader_core.rpc.client import Client
+from livetrader_core.rpc.keys import Keys
 from livetrader_core.rpc.session import RemoteSession
 from livetrader_core.rpc.sockets import new_loop
 from livetrader_core.timeframe import duration_ms
@@ -26,8 +27,9 @@ _RETRY = 0.5
 class _Subscriber(ABC):
     """A session in a thread of its own."""
 
-    def __init__(self, timeout: float = 5.0) -> None:
+    def __init__(self, timeout: float = 5.0, keys: Keys | None = None) -> None:
         self.timeout = timeout
+        self.keys = keys
         self._endpoint: str | None = None
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
@@ -40,7 +42,7 @@ class _Subscriber(ABC):
 
         Raises NotConnected, RequestTimeout, VersionMismatch, EndpointError, UnknownSymbol.
         """
-        with Client(self.timeout) as client:
+        with Client(self.timeout, self.keys) as client:
             client.connect(endpoint)
             self._check(client)
         self._endpoint = endpoint
@@ -86,7 +88,7 @@ class _Subscriber(ABC):
     async def _run(self, endpoint: str) -> None:
         ended = asyncio.get_running_loop().create_task(self._ended.wait())
         while not ended.done():
-            session = RemoteSession(endpoint, self.timeout)
+            session = RemoteSession(endpoint, self.timeout, keys=self.keys)
             try:
                 await self._open(session)
                 await ended
@@ -121,9 +123,13 @@ class MarketSubscriber(_Subscriber):
     """
 
     def __init__(
-        self, symbol: str | Sequence[str], timeframe: str = "1m", timeout: float = 5.0
+        self,
+        symbol: str | Sequence[str],
+        timeframe: str = "1m",
+        timeout: float = 5.0,
+        keys: Keys | None = None,
     ) -> None:
-        super().__init__(timeout)
+        super().__init__(timeout, keys)
         self.symbols = [symbol] if isinstance(symbol, str) else list(symbol)
         self.timeframe = timeframe
         duration_ms(timeframe)
@@ -184,8 +190,8 @@ class TradeSubscriber(_Subscriber):
     ``from_seq=-1``: only those that happen from now on.
     """
 
-    def __init__(self, from_seq: int = 0, timeout: float = 5.0) -> None:
-        super().__init__(timeout)
+    def __init__(self, from_seq: int = 0, timeout: float = 5.0, keys: Keys | None = None) -> None:
+        super().__init__(timeout, keys)
         self._seq = from_seq
 
     def on_event(self, event: TradeEvent) -> None:

@@ -329,6 +329,62 @@ class Journal:
         return StorageError(f"journal {self.path}: cannot {what} it: {error}{_hint(error)}")
 
 
+class JournalReader:
+    """The journal in the file ``path``, to be read and not changed, a page at a time.
+
+    Raises StorageError: there is none, it is damaged, or a server has it open.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        if not self.path.is_file():
+            raise StorageError(f"journal {path}: there is no such file")
+        uri = f"{self.path.resolve().as_uri()}?mode=ro"
+        try:
+            self._connection = sqlite3.connect(uri, uri=True, timeout=1.0, isolation_level=None)
+            (version,) = self._connection.execute("PRAGMA user_version").fetchone()
+        except sqlite3.Error as error:
+            raise self._failure(error) from error
+        if version != SCHEMA_VERSION:
+            self.close()
+            raise StorageError(
+                f"journal {path}: no journal of this livetrader: its layout has version {version}, "
+                f"and not {SCHEMA_VERSION}"
+            )
+
+    def close(self) -> None:
+        """Close the file; may be called more than once."""
+        self._connection.close()
+
+    def __enter__(self) -> JournalReader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def count(self) -> int:
+        """How many events there are."""
+        return int(self.rows("SELECT count(*) FROM events")[0][0])
+
+    def bodies(self, table: str, order: str) -> Iterator[tuple[Any, str]]:
+        """Key and JSON text of every row of ``table``, sorted by the column ``order``."""
+        query = f"SELECT {order}, body FROM {table} ORDER BY {order}"
+        try:
+            yield from self._connection.execute(query)
+        except sqlite3.Error as error:
+            raise self._failure(error) from error
+
+    def rows(self, query: str) -> list[Any]:
+        """The rows of any other query."""
+        try:
+            return self._connection.execute(query).fetchall()
+        except sqlite3.Error as error:
+            raise self._failure(error) from error
+
+    def _failure(self, error: Exception) -> StorageError:
+        return StorageError(f"journal {self.path}: cannot read it: {error}{_hint(error)}")
+
+
 def _insert(connection: sqlite3.Connection, event: TradeEvent) -> None:
     order, fill = event.order, event.fill
     connection.execute(

@@ -583,14 +583,16 @@ class TradeService:
         """
         for adapter in self.adapters:
             await self._reconcile(adapter, accept)
-        return self._reconciliation()
+        return self.reconciliation
 
     async def venue_orders(self) -> list[Order]:
         """Orders that work at the venues and were not placed here; they are left alone."""
         await self.reconcile()
         return [order for found in self._findings.values() for order in found.foreign]
 
-    def _reconciliation(self) -> Reconciliation:
+    @property
+    def reconciliation(self) -> Reconciliation:
+        """What the last comparison of each venue found."""
         found = list(self._findings.values())
         return Reconciliation(
             time.time_ns() // 1_000_000,
@@ -603,7 +605,10 @@ class TradeService:
         if adapter not in self._blocked:
             return ""
         told = "; ".join(self._findings[adapter].differences)
-        return f"not reconciled: {told}. Accept what the venue holds with `livetrader reconcile`"
+        return (
+            f"not reconciled: {told}. Look at both sides, then take what the venue holds for right "
+            "with `livetrader reconcile --accept`"
+        )
 
     async def _reconcile_start(self, adapter: TradeBase) -> None:
         first = not (adapter.keeps_books and self._books.knows(account_of(adapter)))

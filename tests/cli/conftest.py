@@ -71,7 +71,7 @@ def cli(workplace: Path) -> Run:
     """Runs a command inside this process."""
 
     def run(*arguments: str) -> Result:
-        return CliRunner().invoke(livetrader, arguments)
+        return CliRunner(env={"COLUMNS": "160"}).invoke(livetrader, arguments)
 
     return run
 

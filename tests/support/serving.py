@@ -13,18 +13,24 @@ from livetrader_core.rpc.server import Server
 
 
 @contextmanager
-def serving(make: Callable[[], tuple[Any, ...]], **server: Any) -> Iterator[str]:
-    """Serve what ``make`` returns on an ipc endpoint; ``make`` runs in the server's thread."""
+def serving(
+    make: Callable[[], tuple[Any, ...]], endpoint: str = "", **server: Any
+) -> Iterator[str]:
+    """Serve what ``make`` returns, on an ipc endpoint if none is given; gives the endpoint.
+
+    ``make`` runs in the server's thread.
+    """
     folder = tempfile.mkdtemp(prefix="lt")
-    endpoint = f"ipc://{folder}/s"
+    endpoint = endpoint or f"ipc://{folder}/s"
     bound = threading.Event()
     failures: list[BaseException] = []
     servers: list[Server] = []
+    served: list[str] = []
 
     def run() -> None:
         try:
             servers.append(Server(*make(), **server))
-            servers[0].bind(endpoint)
+            served.append(servers[0].bind(endpoint))
             bound.set()
             servers[0].run()
         except BaseException as error:
@@ -38,7 +44,7 @@ def serving(make: Callable[[], tuple[Any, ...]], **server: Any) -> Iterator[str]
     try:
         if failures:
             raise failures[0]
-        yield endpoint
+        yield served[0]
     finally:
         for running in servers:
             running.close()
