@@ -24,7 +24,7 @@ from livetrader_core.rpc.endpoints import Endpoint
 from livetrader_core.sim.mt4_terminal import free_port
 from livetrader_core.trade.journal import Journal
 from tests.crash.accounts import View, differences, view_of
-from tests.crash.script import START, Action, venue_of
+from tests.crash.script import FAULTS, START, Action, venue_of
 from tests.rpc.wiring import ROOT
 from tests.support.line import NEAR, Line
 
@@ -40,6 +40,8 @@ class Street:
         self.endpoint = f"ipc://{folder}/s"
         self.clock = str(SpedClock(START, SPEED))
         self.kills = 0
+        #: Whether a server that ended by itself is started again, as a supervisor does.
+        self.supervised = False
         self._server: subprocess.Popen[bytes] | None = None
         self._log = open(f"{folder}/server.log", "ab")  # noqa: SIM115 - closed by end()
         self._venues = process(
@@ -148,6 +150,8 @@ class Street:
             except LiveTraderError:
                 await client.close()
                 assert time.monotonic() < deadline, f"no server came up: {self.log}"
+                if self.supervised and self.dead:
+                    self.start()
                 await asyncio.sleep(0.02)
 
     async def settled(self, actions: Sequence[Action], seconds: float = 30.0) -> View:
@@ -221,20 +225,26 @@ def street_of(seed: int, venues: Sequence[str]) -> Iterator[Street]:
 
 
 async def kill_at_random(
-    street: Street, chance: random.Random, kills: int, longest: float = 0.15
+    street: Street, chance: random.Random, kills: int, longest: float = 0.15, faults: bool = False
 ) -> None:
     """Kill the server ``kills`` times, each within ``longest`` seconds after it began to work.
 
-    Now and then also while it starts. A new one follows each.
+    Now and then also while it starts. A new one follows each. With ``faults`` something goes wrong
+    at a venue before every third of them.
     """
     if street.dead:
         street.start()
+    # A server that finds no venue when it starts says so, and ends.
+    street.supervised = faults
     for _ in range(kills):
+        if faults and chance.random() < 0.3:
+            venue = chance.choice(sorted(FAULTS.keys() & street.addresses.keys()))
+            await asyncio.to_thread(street.fault, venue, chance.choice(FAULTS[venue]))
         if chance.random() < 0.25:
             await asyncio.sleep(chance.random() * 3.0)  # while it starts
         else:
             await (await street.connected()).close()
             await asyncio.sleep(chance.random() * longest)
-        assert not street.dead, street.log
+        assert faults or not street.dead, street.log
         street.kill()
         street.start()

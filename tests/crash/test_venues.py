@@ -29,7 +29,8 @@ def test_a_server_killed_at_any_moment_loses_nothing(run: int, record_property: 
     actions = script(run, ORDERS, VENUES)
 
     async def main(where: Street) -> int:
-        killing = asyncio.create_task(kill_at_random(where, random.Random(run), KILLS))
+        chance = random.Random(run)
+        killing = asyncio.create_task(kill_at_random(where, chance, KILLS, faults=run % 2 == 1))
 
         async def gate(number: int) -> None:
             # So slow that there is something to do until the last kill.
