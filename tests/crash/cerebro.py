@@ -14,14 +14,14 @@ from typing import Any
 import backtrader as bt
 
 from livetrader_bt import LiveTraderStore
-from tests.crash.script import FAR, NEAR, TICKS, venue_of
+from tests.crash.script import FAR, TICKS, venue_of
 
 #: Orders at each bar of each feed.
 EACH = 4
 
 
 class Ordering(bt.Strategy):
-    """Market orders, and limit orders near and far; some of the far ones are cancelled again."""
+    """Market orders, and limit orders so far away that they can be cancelled before they fill."""
 
     params = (("seed", 0), ("count", 100))
 
@@ -45,16 +45,14 @@ class Ordering(bt.Strategy):
         venue, tick = venue_of(data.symbol), TICKS[data.symbol]
         size = self.chance.randint(1, 5) / (100 if venue == "mt4" else 1)
         make = self.chance.choice([self.buy, self.sell])
-        kind = self.chance.choices(["market", "near", "far"], [4, 1, 1])[0]
-        terms: dict[str, Any] = {}
-        if kind != "market":
-            distance = (NEAR if kind == "near" else FAR)[venue] * tick
-            way = -1 if make == self.buy else 1
-            price = round(data.close[0] + way * distance, 5)
-            terms = {"exectype": bt.Order.Limit, "price": price}
-        order = make(data=data, size=size, **terms)
+        if self.chance.random() < 0.7:
+            self.made.append(make(data=data, size=size))
+            return
+        way = -1 if make == self.buy else 1
+        price = round(data.close[0] + way * FAR[venue] * tick, 5)
+        order = make(data=data, size=size, exectype=bt.Order.Limit, price=price)
         self.made.append(order)
-        if kind == "far" and self.chance.random() < 0.5:
+        if self.chance.random() < 0.5:
             self.cancel(order)
 
     def _finish(self) -> None:
