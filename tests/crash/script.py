@@ -67,6 +67,32 @@ def script(seed: int, count: int, venues: tuple[str, ...] = tuple(VENUES)) -> li
     return actions
 
 
+def tour(seed: int, venue: str) -> list[Action]:
+    """A few orders that go as many ways as there are: filled, cancelled, changed, refused."""
+    chance = random.Random(seed)
+    symbol = chance.choice(VENUES[venue])
+    plain = Order(f"y{seed}-0", symbol, Side.BUY, MARKET, 0.03 if venue == "mt4" else 3.0)
+    if venue == "tq":
+        plain = plain.but(time_in_force=TimeInForce.DAY)
+    far = plain.but(type=LIMIT, price=_price(symbol, venue, -1, "far"))
+    # Closes what there is and opens the other way: several steps at once, which FOK cannot have.
+    turn = plain.but(side=Side.SELL, quantity=5 * plain.quantity)
+    orders = [plain, far, turn, far.but(quantity=2 * far.quantity), turn.but(side=Side.BUY)]
+    if venue == "tq":
+        orders.append(turn.but(type=LIMIT, price=far.price, time_in_force=TimeInForce.FOK))
+    if venue == "mt4":
+        # Refused by the terminal: a stop on the wrong side of the market.
+        orders.append(plain.but(type=STOP, stop_price=far.price))
+    named = [order.but(client_order_id=f"y{seed}-{n}") for n, order in enumerate(orders)]
+    actions = [Action("place", order) for order in named]
+    return [
+        *actions,
+        Action("cancel", named[1]),
+        Action("modify", named[3]),
+        Action("cancel", named[0]),
+    ]
+
+
 def orders_of(actions: list[Action]) -> dict[str, Order]:
     """All that ``actions`` place, by id."""
     return {a.order.client_order_id: a.order for a in actions if a.do == "place"}

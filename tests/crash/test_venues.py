@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.crash.lines import PATHS, UNDER_WAY, lines
-from tests.crash.script import FAULTS, Action, script
+from tests.crash.script import FAULTS, Action, script, tour
 from tests.crash.strategist import Strategist
 from tests.crash.street import Street, kill_at_random, process, street_of
 from tests.support.data import proving
@@ -96,7 +96,8 @@ class Striker:
     async def _live(self, where: str, nth: int) -> bool:
         """One server's life, and whether it ended at ``where``."""
         number = len(self.strategies)
-        share = script(1000 + number, 12, (self.venue,))
+        seed = 1000 + number
+        share = [*tour(seed, self.venue), *script(seed, 8, (self.venue,))]
         self.actions.extend(share)
         self.street.start(where, nth)
         strategist = Strategist(self.street.connected, share, number)
