@@ -17,6 +17,7 @@ from tests.conformance.trade_table import HEDGING
 from tests.support.dwx_trading import NOON, WIDE, inject_before, net, trade_at, venue_fills
 from tests.support.dwx_venue import EURUSD, USDJPY
 
+_POSITIONS = (OrderKind.BUY, OrderKind.SELL)
 _ORDERS = ("TRADE;OPEN", "TRADE;CLOSE")
 
 
@@ -98,6 +99,14 @@ class DwxTradeRig(TradeRig):
 
     async def come_back(self) -> None:
         await self.terminal.start()
+
+    async def shut(self) -> None:
+        self.terminal.trading.closed_market = True
+
+    def gross(self, symbol: str) -> tuple[float, float]:
+        tickets = [t for t in self.terminal.trading.tickets.values() if t.name == symbol[6:]]
+        sides = [sum(t.lots for t in tickets if t.kind is kind) for kind in _POSITIONS]
+        return round(sides[0], 8), round(sides[1], 8)
 
     def place_foreign(self, symbol: str) -> None:
         price = self.price(symbol, -900)

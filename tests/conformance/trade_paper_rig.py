@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from livetrader_core.models import Contract
+from livetrader_core.models import Commission, Contract
 from livetrader_core.service import MarketService
 from livetrader_core.trade import PaperTrade, TradeBase
 from tests.conformance.trade_rig import TradeRig, VenueBooks
@@ -29,7 +29,7 @@ class PaperRig(TradeRig):
 
     @classmethod
     def contract(cls, symbol: str) -> Contract:
-        return contract(symbol)
+        return contract(symbol, commission=Commission(per_unit=0.005))
 
     async def open_venue(self) -> None:
         return

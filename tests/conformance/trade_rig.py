@@ -150,6 +150,18 @@ class TradeRig(ABC):
         """Let somebody else buy so much in the account, at the price there is."""
         raise NotImplementedError(f"{self.name} has no line")
 
+    async def shut(self) -> None:
+        """Let the market of every symbol be closed."""
+        raise NotImplementedError(f"{self.name} never closes")
+
+    def gross(self, symbol: str) -> tuple[float, float]:
+        """What is held long and what is held short at the venue, by whomever."""
+        raise NotImplementedError(f"{self.name} holds one side only")
+
+    def next_day(self) -> int:
+        """A moment of the next trading day (UTC ms)."""
+        raise NotImplementedError(f"{self.name} does not tell positions by day")
+
     # ---- prices and time
 
     def price(self, symbol: str, ticks: int = 0) -> float:

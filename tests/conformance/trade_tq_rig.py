@@ -122,6 +122,16 @@ class TqTradeRig(TradeRig):
     async def come_back(self) -> None:
         await self.venue.start()
 
+    async def shut(self) -> None:
+        await self.leap(self.session_end() + MINUTE_MS)
+
+    def gross(self, symbol: str) -> tuple[float, float]:
+        held = self.desk.account.positions(self.desk.price)[symbol]
+        return float(held["volume_long"]), float(held["volume_short"])
+
+    def next_day(self) -> int:
+        return TUESDAY
+
     def place_foreign(self, symbol: str) -> None:
         self._insert("by-hand", symbol, 1, self.price(symbol, -50))
 

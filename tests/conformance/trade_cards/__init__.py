@@ -15,7 +15,7 @@ from tests.conformance.trade_rig import TradeRig
 
 Body = Callable[[TradeRig], Awaitable[None]]
 
-_MODULES = ("life", "orders")
+_MODULES = ("life", "orders", "links", "refusals", "changes", "line", "books")
 
 
 @dataclass(frozen=True)
