@@ -241,7 +241,8 @@ class LiveTraderBroker(bt.BrokerBase):
 
         ``size`` is the whole new size, without sign; ``price`` and ``plimit`` mean what they do in
         ``buy``; None leaves a term as it is. The strategy is told of the changed order, or of the
-        ``reason`` in its info why it stays as it is.
+        ``reason`` in its info why it stays as it is. A trailing stop that moves is not told,
+        whoever moved it.
         """
         if self._simulation is not None:
             return bool(self._simulation.modify(order, size, price, plimit))
