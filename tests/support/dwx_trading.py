@@ -12,6 +12,7 @@ from livetrader_core.models import Fill, Order, OrderType, Side
 from livetrader_core.sim.dwx_trading import ExpertInputs
 from livetrader_core.sim.mt4_terminal import Mt4Terminal
 from livetrader_core.sim.recording import Recording
+from livetrader_core.sim.venue import Fault
 from livetrader_core.trade.base import TradeBase
 from livetrader_core.trade.dwx import DwxTrade
 from tests.market.samples import at
@@ -85,6 +86,21 @@ def venue_fills(terminal: Mt4Terminal) -> dict[str, tuple[float, float]]:
 def told(fills: Sequence[Fill]) -> dict[str, tuple[float, float]]:
     """The same of fills."""
     return {fill.trade_id: (fill.quantity, fill.price) for fill in fills}
+
+
+def inject_before(terminal: Mt4Terminal, fault: Fault, commands: tuple[str, ...]) -> None:
+    """Let ``fault`` strike the next of ``commands``."""
+    taken = terminal._on_command
+
+    def on_command(frame: bytes) -> None:
+        if frame.decode().startswith(commands):
+            terminal.inject(fault)
+            socket._on_message = taken
+        taken(frame)
+
+    socket = terminal._commands
+    assert socket is not None
+    socket._on_message = on_command
 
 
 async def assert_same_books(terminal: Mt4Terminal, trade: TradeBase) -> None:

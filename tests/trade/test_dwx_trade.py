@@ -36,6 +36,7 @@ from tests.support.data import proving
 from tests.support.dwx_trading import (
     NOON,
     assert_same_books,
+    inject_before,
     market_order,
     net,
     terminal_at,
@@ -301,21 +302,6 @@ def test_an_answer_that_does_not_come_leaves_the_outcome_open(
         await assert_same_books(terminal, trade)
 
     play(scene, tmp_path)
-
-
-def inject_before(terminal: Mt4Terminal, fault: Fault, commands: tuple[str, ...]) -> None:
-    """Let ``fault`` strike the next of ``commands``."""
-    taken = terminal._on_command
-
-    def on_command(frame: bytes) -> None:
-        if frame.decode().startswith(commands):
-            terminal.inject(fault)
-            socket._on_message = taken
-        taken(frame)
-
-    socket = terminal._commands
-    assert socket is not None
-    socket._on_message = on_command
 
 
 async def answered(trade: DwxTrade, client_order_id: str) -> Order | None:
