@@ -131,7 +131,7 @@ class LiveTraderBroker(bt.BrokerBase):
         self._ids.hold()
         self._books.open(feeds, self._ids if self.p.adopt else None)
         self.orders.extend(self._books.adopted)
-        if self.p.refresh_every and not self.follows_bars:
+        if self.p.refresh_every and not (self.follows_bars and _nights_are_free(feeds)):
             store.post(lambda: self._books.keep_fresh(self.p.refresh_every))
         if self.p.backfill_orders == "simulate":
             self._simulation = simulate(store, self.cerebro, self.account, self.p.check_margin)
@@ -401,3 +401,8 @@ class LiveTraderBroker(bt.BrokerBase):
         return self.account.position_value(symbols_of(self.positions if datas is None else datas))
 
     get_value = getvalue
+
+
+def _nights_are_free(feeds: list[LiveTraderData]) -> bool:
+    """Whether no position changes the cash overnight, which no event tells of."""
+    return not any(feed.contract.swap.long or feed.contract.swap.short for feed in feeds)

@@ -368,6 +368,31 @@ def test_an_order_filled_in_the_moment_of_its_cancel(tmp_path: Path) -> None:
     play(scene, tmp_path)
 
 
+def test_an_order_filled_between_two_steps_of_another_that_closes_it(tmp_path: Path) -> None:
+    async def scene(
+        terminal: Mt4Terminal, trade: DwxTrade, clock: SteppedClock, seen: list[VenueEvent]
+    ) -> None:
+        await trade.create_order(market_order("a", Side.BUY, 0.1))
+        await trade.create_order(pending("b", Side.BUY, OrderType.LIMIT, bid(terminal) - 0.0001))
+        handler = terminal.expert.trades["CLOSE"]
+
+        def fill_next(fields: Any) -> str:
+            answer = handler(fields)
+            while any(ticket.kind.pending for ticket in terminal.trading.tickets.values()):
+                clock.advance(clock.now() + 60_000)
+                terminal.trading.advance()
+            return answer
+
+        terminal.expert.trades["CLOSE"] = fill_next
+        await trade.create_order(market_order("c", Side.SELL, 0.3))
+        statuses = {name: await trade.fetch_order(name) for name in "bc"}
+        assert [o.status for o in statuses.values() if o is not None] == [OrderStatus.FILLED] * 2
+        assert net(terminal) == -0.1
+        await assert_same_books(terminal, trade)
+
+    play(scene, tmp_path)
+
+
 def test_what_was_filled_while_nobody_looked_is_found(tmp_path: Path) -> None:
     async def main() -> None:
         clock = SteppedClock(NOON)

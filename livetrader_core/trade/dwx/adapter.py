@@ -322,10 +322,13 @@ class DwxTrade(TradeBase):
 
     async def _after(self, record: Record) -> Trades:
         try:
-            return await self._trades()
+            trades = await self._trades()
         except LiveTraderError as error:
             name = f"order {record.order.client_order_id}"
             raise OutcomeUnknown(f"{name}: stopped after a part of it: {error}") from error
+        # An order that was filled meanwhile may be closed next, and is not seen again then.
+        self._books.look(trades)
+        return trades
 
     def _target(self, order: Order, trades: Trades) -> Trade | None:
         if order.type is not OrderType.MARKET:

@@ -75,7 +75,7 @@ class PaperBook:
         self, account: Account, rules: Rules, tell: Tell, trade_id: Callable[[], str]
     ) -> None:
         self.rules = rules
-        self._account = account
+        self.account = account
         self._tell = tell
         self._trade_id = trade_id
         self._orders: dict[str, Working] = {}
@@ -113,6 +113,11 @@ class PaperBook:
         # Also where the parent is filled already it wakes in the next round only.
         self._orders[order.client_order_id] = Working(order, contract, awake=parent is None)
         self._links.add(order, parent_filled=parent is not None and _is_filled(parent))
+
+    def drop(self, order: Order) -> None:
+        """Undo :meth:`add` of an order that nobody has heard of."""
+        del self._orders[order.client_order_id]
+        self._links.drop(order.client_order_id)
 
     def restore(self, working: Iterable[Working], links: Links) -> None:
         """Take what an earlier run had."""
@@ -207,7 +212,7 @@ class PaperBook:
             return
         check_margin = self.rules.check_margin and not _is_margin_call(order)
         signed = order.side.sign * wanted
-        booking = self._account.trade(contract, signed, price.value, check_margin)
+        booking = self.account.trade(contract, signed, price.value, check_margin)
         if booking.quantity:
             self._book_fill(working, price, booking.quantity, booking.commission, clock)
             self._group(working, clock)

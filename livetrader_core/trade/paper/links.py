@@ -49,6 +49,16 @@ class Links:
         else:
             self.brackets[name] = [name]
 
+    def drop(self, name: str) -> None:
+        """Undo :meth:`add`."""
+        for members in (
+            self.groups.get(self.leaders.pop(name), []),
+            self.brackets.get(self.parents.pop(name, name), []),
+            self.waking,
+        ):
+            if name in members:
+                members.remove(name)
+
     def wake(self) -> list[str]:
         """The children whose parents were filled before this round."""
         waking, self.waking = self.waking, []

@@ -4,10 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import logging
 import secrets
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
-from livetrader_core.errors import ConfigError, InvalidRequest, NotConnected, OrderRejected
+from livetrader_core.errors import (
+    ConfigError,
+    InvalidRequest,
+    LiveTraderError,
+    NotConnected,
+    OrderRejected,
+    StorageError,
+)
 from livetrader_core.market.base import MarketBase
 from livetrader_core.models import (
     Balance,
@@ -27,9 +36,17 @@ from livetrader_core.trade.base import Abilities, TradeBase, VenueEvent
 from livetrader_core.trade.events import EventReader, EventStream
 from livetrader_core.trade.paper.account import Account
 from livetrader_core.trade.paper.book import Bar, PaperBook, Rules, Working
+from livetrader_core.trade.paper.calls import call_margin
 from livetrader_core.trade.paper.checks import check_grid, check_times
 from livetrader_core.trade.paper.matching import Slippage
+from livetrader_core.trade.paper.nights import charge_nights
+from livetrader_core.trade.paper.state import StateFile
 from livetrader_core.trade.request import check_number, check_order
+
+log = logging.getLogger(__name__)
+
+#: Seconds between two looks whether the market is there.
+_PAUSE = 0.05
 
 
 class PaperTrade(TradeBase):
@@ -41,6 +58,12 @@ class PaperTrade(TradeBase):
     ``slippage_open``. ``volume_limit`` is the fraction of a kline's volume that one order may take
     (0: all it wants). ``check_margin`` refuses what the account cannot pay. ``fill_on`` is "bar".
     ``markets`` limits it to some MARKETs, where others are traded elsewhere.
+
+    ``margin_call`` (0: never): when the equity of a currency falls below this share of the margin
+    that its positions reserve, its orders in margined contracts are canceled, and the positions
+    closed at the next kline. Swaps of contracts are booked with the first kline of each trading
+    day. ``state`` is a file that keeps account, orders and fills over restarts; without one they
+    end with the connection. Klines that close while nobody is there fill nothing.
 
     An order is tried on each kline of its symbol and timeframe that opens at or after its
     ``as_of`` (0: the venue's clock when it arrived) and is given after it arrived. On a clocked
@@ -65,6 +88,8 @@ class PaperTrade(TradeBase):
         fill_on: str = "bar",
         slippage_open: bool = False,
         markets: Sequence[str] | None = None,
+        margin_call: float = 0.0,
+        state: str | Path | None = None,
     ) -> None:
         if fill_on != "bar":
             raise ConfigError(f"fill_on: {fill_on!r} is not known; PaperTrade fills on 'bar' only")
@@ -72,6 +97,7 @@ class PaperTrade(TradeBase):
             ("slippage_perc", slippage_perc),
             ("slippage_fixed", slippage_fixed),
             ("volume_limit", volume_limit),
+            ("margin_call", margin_call),
         ):
             _check_setting(name, value)
         self._only = None if markets is None else tuple(markets)
@@ -90,10 +116,18 @@ class PaperTrade(TradeBase):
         self._orders: dict[str, Order] = {}
         self._book = PaperBook(self.account, rules, self._tell, self._next_trade_id)
         self._fills: list[Fill] = []
+        self._margin_call = margin_call
+        self._state = None if state is None else StateFile(Path(state).expanduser())
+        self.keeps_books = state is not None
+        #: What is not in the file yet, and so nobody has heard of.
+        self._unsaved: dict[str, Order] = {}
+        self._unsaved_fills: list[Fill] = []
+        self._untold: list[VenueEvent] = []
         self._arriving = asyncio.Lock()
         self._gathered: list[Bar] = []
         self._events = EventStream()
         self._remove_hook: Callable[[], None] | None = None
+        self._resuming: asyncio.Task[None] | None = None
 
     @property
     def markets(self) -> tuple[str, ...]:  # type: ignore[override]
@@ -104,9 +138,14 @@ class PaperTrade(TradeBase):
     # ---- life
 
     async def connect(self) -> None:
-        """Follow the market. Raises Unavailable if a market of its own can't be reached."""
+        """Follow the market.
+
+        Raises Unavailable if a market of its own can't be reached, StorageError.
+        """
         if self._remove_hook is not None:
             return
+        if self._state is not None:
+            self._load(self._state)
         self._remove_hook = self.service.add_hook(self._on_market)
         if self._own_service:
             try:
@@ -117,8 +156,14 @@ class PaperTrade(TradeBase):
 
     async def disconnect(self) -> None:
         """Follow no more; readers of events come to their end."""
+        resuming, self._resuming = self._resuming, None
+        if resuming is not None:
+            resuming.cancel()
+            await asyncio.gather(resuming, return_exceptions=True)
         self._unhook()
         self._events.close()
+        if self._state is not None:
+            self._state.close()
         if self._own_service:
             await self.service.stop()
 
@@ -126,6 +171,30 @@ class PaperTrade(TradeBase):
         if self._remove_hook is not None:
             self._remove_hook()
             self._remove_hook = None
+
+    def _load(self, state: StateFile) -> None:
+        saved = state.open()
+        if saved is None:
+            return
+        self.account.books = saved.account.books
+        self._orders, self._fills = saved.orders, saved.fills
+        self._book.restore(saved.working, saved.links)
+        streams = {(one.order.symbol, one.order.timeframe) for one in saved.working}
+        streams |= {(position.symbol, "1m") for position in self.account.positions()}
+        self._resuming = asyncio.get_running_loop().create_task(self._resume(sorted(streams)))
+
+    async def _resume(self, streams: Sequence[tuple[str, str]]) -> None:
+        """Follow what the account has orders and positions in, once the market is there."""
+        while streams:
+            await asyncio.sleep(_PAUSE)
+            if not self.service.connected:
+                continue
+            for symbol, timeframe in streams:
+                try:
+                    await self.service.watch(symbol, timeframe)
+                except LiveTraderError as error:
+                    log.warning("paper: %s is held, and cannot be followed: %s", symbol, error)
+            return
 
     def now(self, symbol: str) -> int:
         """The time in the market's stream: its clock, or its time less its delay."""
@@ -169,7 +238,13 @@ class PaperTrade(TradeBase):
             updated_at=now,
         )
         self._book.add(accepted, contract, self._orders.get)
-        self._orders[order.client_order_id] = accepted
+        self._orders[order.client_order_id] = self._unsaved[order.client_order_id] = accepted
+        try:
+            self._save()
+        except StorageError as error:
+            self._book.drop(accepted)
+            del self._orders[order.client_order_id], self._unsaved[order.client_order_id]
+            raise OrderRejected(f"order {order.client_order_id}: {error}") from error
         return accepted
 
     def _next_trade_id(self) -> str:
@@ -179,6 +254,7 @@ class PaperTrade(TradeBase):
         """Take an order out of the book. Raises OrderRejected if it is not in it."""
         working = self._working(client_order_id)
         self._book.cancel(working, self.now(working.order.symbol))
+        self._publish()
 
     async def modify_order(
         self,
@@ -205,6 +281,7 @@ class PaperTrade(TradeBase):
                 "must stay above that"
             )
         self._book.change(working, changed)
+        self._publish()
         return changed
 
     def _working(self, client_order_id: str) -> Working:
@@ -266,15 +343,52 @@ class PaperTrade(TradeBase):
             self._run_round(list(bars))
 
     def _run_round(self, bars: list[Bar]) -> None:
+        contracts = [self._contracts[bar.kline.symbol] for bar in bars]
+        for bar, contract in zip(bars, contracts, strict=True):
+            charge_nights(self.account, contract, bar.kline.datetime)
         self._book.run(bars)
         # Valued at the closes only after the round: while it runs, money is what it was before.
         self.account.mark((bar.kline.symbol, bar.kline.close) for bar in bars)
+        for bar, contract in zip(bars, contracts, strict=True):
+            charge_nights(self.account, contract, bar.kline.datetime)  # what is new has its day
+        if self._margin_call:
+            call_margin(self._book, self._margin_call, bars, self._next_call_id)
+        self._publish()
+
+    def _next_call_id(self) -> str:
+        return f"call-{self._run}-{next(self._order_numbers)}"
+
+    # ---- what is told, once it is written
 
     def _tell(self, order: Order, clock: int, fill: Fill | None = None) -> None:
-        self._orders[order.client_order_id] = order
+        self._orders[order.client_order_id] = self._unsaved[order.client_order_id] = order
         if fill is not None:
             self._fills.append(fill)
-        self._events.put(VenueEvent(clock, order, fill))
+            self._unsaved_fills.append(fill)
+        self._untold.append(VenueEvent(clock, order, fill))
+
+    def _publish(self) -> None:
+        """Write what changed, and tell of it; what cannot be written now is told with the next."""
+        try:
+            self._save()
+        except StorageError as error:
+            log.error("nobody hears of what happens on paper: %s", error)
+            return
+        for event in self._untold:
+            self._events.put(event)
+        self._untold.clear()
+
+    def _save(self) -> None:
+        if self._state is not None:
+            # All that work: of a stop-limit that was triggered nobody is told.
+            orders = {
+                working.order.client_order_id: working.order for working in self._book.working
+            }
+            orders.update(self._unsaved)
+            rows = [(order, self._book.find(name)) for name, order in orders.items()]
+            self._state.write(self.account, self._book.links, rows, self._unsaved_fills)
+        self._unsaved.clear()
+        self._unsaved_fills.clear()
 
 
 def _belongs(bar: Bar, clock: Clock) -> bool:
