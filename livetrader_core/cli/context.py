@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -165,14 +165,28 @@ def show_number(value: float) -> str:
     return f"{value:,.10f}".rstrip("0").rstrip(".")
 
 
+def show_average(value: float) -> str:
+    """An average price for people: not more digits than a price may have."""
+    return show_number(round(value, 6))
+
+
 def show_money(value: float) -> str:
     """An amount of money for people, to the cent."""
     return f"{value:,.2f}"
 
 
-def make_table(title: str, *columns: str, numbers: Sequence[str] = ()) -> Table:
+class PlainTable(Table):
+    """A table whose cells are shown as they are: ids and reasons may have brackets in them."""
+
+    def add_row(self, *cells: RenderableType | None, **options: Any) -> None:
+        """As rich's, but text is no markup."""
+        plain = (Text(cell) if isinstance(cell, str) else cell for cell in cells)
+        super().add_row(*plain, **options)
+
+
+def make_table(title: str, *columns: str, numbers: Sequence[str] = ()) -> PlainTable:
     """A table in the style of all commands; those of ``columns`` in ``numbers`` stand right."""
-    table = Table(title=title, title_justify="left", title_style="bold")
+    table = PlainTable(title=title, title_justify="left", title_style="bold")
     for name in columns:
         table.add_column(name, justify="right" if name in numbers else "left", overflow="fold")
     return table

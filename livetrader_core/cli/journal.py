@@ -53,7 +53,13 @@ def command() -> None:
 def show(
     settings: Settings, names: tuple[str, ...], limit: int, file: Path | None, endpoint: str | None
 ) -> None:
-    """Print the events of the named orders, or the latest of all."""
+    """Print the events of the named orders, or the latest of all.
+
+    \b
+    livetrader journal show
+    livetrader journal show b-17 b-18
+    livetrader journal show --file copy.sqlite --limit 100
+    """
     with _events(settings, file, endpoint) as events:
         chosen = [e for e in events if not names or e.order.client_order_id in names]
     if not chosen:
@@ -91,7 +97,12 @@ def _row(event: TradeEvent) -> tuple[str, ...]:
 @endpoint_option
 @pass_settings
 def verify(settings: Settings, file: Path | None, endpoint: str | None) -> None:
-    """Check that the journal holds together; ends with code 1 if it does not."""
+    """Check that the journal holds together; ends with code 1 if it does not.
+
+    \b
+    livetrader journal verify
+    livetrader journal verify --file copy.sqlite
+    """
     from livetrader_core.trade.audit import audit_events, audit_file
 
     reader, client = _open(settings, file, endpoint)
