@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 from rich.console import Console, RenderableType
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from livetrader_core.config import Config
     from livetrader_core.rpc import Client
     from livetrader_core.rpc.keys import Keys
+
+Item = TypeVar("Item")
 
 #: How long a command waits for a server that may not be there, and for an answer of one, seconds.
 PROBE_TIMEOUT, PATIENCE = 2.0, 30.0
@@ -95,6 +97,13 @@ class Settings:
         except Unavailable:
             return None
         return endpoint
+
+    def watched(self, items: Iterable[Item], what: str, count: int | None) -> Iterable[Item]:
+        """``items``, with progress on standard error if that is a terminal."""
+        from rich.progress import track
+
+        hidden = not self.notes.is_terminal
+        return track(items, what, total=count, console=self.notes, transient=True, disable=hidden)
 
     @contextmanager
     def connected(self, given: str | None, timeout: float = PATIENCE) -> Iterator[Client]:
