@@ -114,8 +114,9 @@ class LiveTraderBackBroker(bt.brokers.BackBroker):
         order, reason = order_for(wish, self.cerebro, self.p.live_from)
         if reason:
             return self._refused(order, reason)
-        oco = wish.oco
-        self._ocoize(order, oco if oco is not None and oco.ref in self._ocos else None)
+        if wish.oco is not None:  # who names an order that was refused is in a group all the same
+            self._ocos.setdefault(wish.oco.ref, wish.oco.ref)
+        self._ocoize(order, wish.oco)
         if order.parent is not None and order.parent.status == bt.Order.Completed:
             self._pchildren[order.parent.ref] = self._pchildren[order.parent.ref]
             self._toactivate.append(order)
@@ -201,7 +202,11 @@ class LiveTraderBackBroker(bt.brokers.BackBroker):
 
     def _change(self, change: _Change) -> None:
         order = change.order
-        if order.alive() and change_terms(order, change.size, change.price, change.plimit):
+        if not order.alive():
+            return
+        size = order.size
+        changed = change_terms(order, change.size, change.price, change.plimit)
+        if changed and (order.size != size or order.exectype not in TRAILING):
             self.notify(order)
 
     def _cancel_linked(self, order: bt.Order) -> bool:
@@ -217,11 +222,26 @@ class LiveTraderBackBroker(bt.brokers.BackBroker):
         self.notify(order)
 
     def _ococheck(self, order: bt.Order) -> None:
-        # BackBroker looks for the others of the group among the orders of this round only.
+        # BackBroker looks for the others of the group among the orders of this round only, and
+        # leaves the children of a bracket asleep for ever whose parent it cancels here.
         group = set(self._ocol.get(self._ocos.get(self._ocos[order.ref]), ()))
+        ended = [o for o in reversed(self.pending) if o is not None and o.ref in group]
         super()._ococheck(order)
         for other in [held for held in self._held if held.ref in group]:
             self._cancel_held(other)
+            ended.append(other)
+        for other in ended:
+            self._bracketize(other, cancel=True)
+
+    def _bracketize(self, order: bt.Order, cancel: bool = False) -> None:
+        # BackBroker's, but that it may be come back to while it cancels.
+        root = order.ref if order.parent is None else order.parent.ref
+        if cancel or order.parent is not None:
+            for other in self._pchildren.pop(root, ()):
+                self.cancel(other, bracket=True)
+        elif root in self._pchildren:
+            self._pchildren[root].popleft()
+            self._toactivate.extend(self._pchildren[root])
 
     def cancel_all(self) -> None:
         """Cancel every open order now."""
@@ -303,7 +323,7 @@ class LiveTraderBackBroker(bt.brokers.BackBroker):
 
     def _try_exec(self, order: bt.Order) -> None:
         super()._try_exec(order)
-        if order.exectype in TRAILING and order.alive() and not order.triggered:
+        if order.exectype in TRAILING and order.alive():
             put_on_tick(order)
 
     def notify(self, order: bt.Order) -> None:

@@ -131,7 +131,10 @@ class LiveTraderBroker(bt.BrokerBase):
         self._ids.hold()
         self._books.open(feeds, self._ids if self.p.adopt else None)
         self.orders.extend(self._books.adopted)
-        if self.p.refresh_every and not self.follows_bars:
+        self._refreshes = bool(self.p.refresh_every) and not (
+            self.follows_bars and _nights_are_free(feeds)
+        )
+        if self._refreshes:
             store.post(lambda: self._books.keep_fresh(self.p.refresh_every))
         if self.p.backfill_orders == "simulate":
             self._simulation = simulate(store, self.cerebro, self.account, self.p.check_margin)
@@ -145,6 +148,8 @@ class LiveTraderBroker(bt.BrokerBase):
             self._begun = True
             unsent = self._groups.clear()
             leave(self._store, self._books.orders, requests, unsent, self.p.stop_orders)
+            if self._refreshes:
+                self._books.close()
             self._ids.release()
         self._store.stop()
 
@@ -241,7 +246,8 @@ class LiveTraderBroker(bt.BrokerBase):
 
         ``size`` is the whole new size, without sign; ``price`` and ``plimit`` mean what they do in
         ``buy``; None leaves a term as it is. The strategy is told of the changed order, or of the
-        ``reason`` in its info why it stays as it is.
+        ``reason`` in its info why it stays as it is. A trailing stop that moves is not told,
+        whoever moved it.
         """
         if self._simulation is not None:
             return bool(self._simulation.modify(order, size, price, plimit))
@@ -400,3 +406,8 @@ class LiveTraderBroker(bt.BrokerBase):
         return self.account.position_value(symbols_of(self.positions if datas is None else datas))
 
     get_value = getvalue
+
+
+def _nights_are_free(feeds: list[LiveTraderData]) -> bool:
+    """Whether no position changes the cash overnight, which no event tells of."""
+    return not any(feed.contract.swap.long or feed.contract.swap.short for feed in feeds)

@@ -12,7 +12,7 @@ import secrets
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -241,9 +241,13 @@ class Journal:
         )
         return {symbol: float(quantity) for symbol, quantity in rows}
 
-    def last_fill_at(self) -> int:
-        """When the newest fill happened (UTC ms); 0 before the first."""
-        return int(self._rows("SELECT coalesce(max(datetime), 0) FROM fills")[0][0])
+    def last_fill_at(self, markets: Sequence[str]) -> int:
+        """When the newest fill in ``markets`` happened (UTC ms); 0 before the first."""
+        marks = ", ".join("?" for _ in markets)
+        found = self._rows(
+            f"SELECT coalesce(max(datetime), 0) FROM fills WHERE market IN ({marks})", *markets
+        )
+        return int(found[0][0])
 
     def has_fill(self, fill: Fill) -> bool:
         """Whether this fill was written before; a trade_id counts once per MARKET."""

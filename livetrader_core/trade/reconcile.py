@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from livetrader_core.models import Fill, Order, OrderStatus, Position, market_of
@@ -29,7 +29,7 @@ class Ledger:
     find: Callable[[str], Order | None]
     has_fill: Callable[[Fill], bool]
     change: Callable[[TradeBase, Order, Fill | None, int | None], None]
-    last_fill_at: Callable[[], int]
+    last_fill_at: Callable[[Sequence[str]], int]
     seq: Callable[[], int]
 
 
@@ -56,7 +56,8 @@ class Reconciler:
 
     async def take_fills(self, adapter: TradeBase) -> int:
         """Journal fills of our orders that were missed; returns how many there were."""
-        since = max(0, self._ledger.last_fill_at() - self._skew_ms)
+        # Each venue by its own clock: another's fills say nothing of what was missed here.
+        since = max(0, self._ledger.last_fill_at(adapter.markets) - self._skew_ms)
         missed = 0
         for fill in await adapter.fetch_fills(since):
             known = self._ledger.find(fill.client_order_id) if fill.client_order_id else None

@@ -6,6 +6,7 @@ import inspect
 from functools import lru_cache
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from livetrader_core.market.generated import GeneratedSource
 from livetrader_core.sim.recording import Recording
 from livetrader_core.timeframe import MINUTE_MS
 from tests.conformance.rig import Rig
+from tests.conformance.trade_rig import TradeRig
 
 _HOUR_MS = 60 * MINUTE_MS
 
@@ -24,7 +26,17 @@ _EARLIEST_START = 1_762_214_400_000  # 2025-11-04 00:00 UTC, a Tuesday
 
 @lru_cache
 def rigs() -> list[type[Rig]]:
-    """All rigs, by name."""
+    """All rigs of market adapters, by name."""
+    return _found(Rig)
+
+
+@lru_cache
+def trade_rigs() -> list[type[TradeRig]]:
+    """All rigs of trade adapters, by name."""
+    return _found(TradeRig)
+
+
+def _found(base: type[Any]) -> list[Any]:
     names = sorted(path.stem for path in Path(__file__).parent.glob("*_rig.py"))
     modules = [import_module(f"tests.conformance.{name}") for name in names]
     found = [
@@ -32,7 +44,7 @@ def rigs() -> list[type[Rig]]:
         for module in modules
         for member in vars(module).values()
         if inspect.isclass(member)
-        and issubclass(member, Rig)
+        and issubclass(member, base)
         and not inspect.isabstract(member)
         and member.__module__ == module.__name__
     ]

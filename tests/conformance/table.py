@@ -6,10 +6,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
+from tests.conformance.entry import Entry, cards_table
 from tests.conformance.rig import Rig
+from tests.conformance.trade_rig import TradeRig
+from tests.conformance.trade_table import TRADE_CARDS, support_table
 
 #: A venue one asks for klines; one that trades too; a recording, which has no line to be cut.
 QUOTES, BROKER, REPLAY = "quotes", "broker", "replay"
@@ -17,14 +19,6 @@ KINDS = frozenset({QUOTES, BROKER, REPLAY})
 
 _ALL = KINDS
 _LINE = frozenset({QUOTES, BROKER})
-
-
-@dataclass(frozen=True)
-class Entry:
-    """What a card asks of an adapter, and the kinds of venue of which it asks that."""
-
-    title: str
-    kinds: frozenset[str]
 
 
 MARKET_CARDS: dict[str, Entry] = {
@@ -76,38 +70,52 @@ def mandatory(kind: str) -> list[str]:
 # --------------------------------------------------------------------------- docs/venues.md
 
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "venues.md"
-BEGIN = "<!-- cards: written by `python -m tests.conformance.table` -->"
 END = "<!-- end of cards -->"
 
 
+def begin(what: str = "cards") -> str:
+    """The mark before the table ``what``: cards, trade cards or support."""
+    return f"<!-- {what}: written by `python -m tests.conformance.table` -->"
+
+
 def as_markdown(rigs: Iterable[type[Rig]]) -> str:
-    """The table of cards with a column for each adapter."""
-    columns = sorted(rigs, key=lambda rig: rig.name)
-    head = ["card", "what it asks", *(rig.name for rig in columns)]
-    rows = [head, ["---"] * len(head), ["", "kind of venue", *(rig.kind for rig in columns)]]
-    for number, entry in MARKET_CARDS.items():
-        marks = ["✓" if rig.kind in entry.kinds else "–" for rig in columns]
-        rows.append([number, entry.title, *marks])
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    """The table of market cards with a column for each adapter."""
+    return cards_table(MARKET_CARDS, rigs)
 
 
-def table_in(text: str) -> str:
+def as_markdown_trade(rigs: Iterable[type[TradeRig]]) -> str:
+    """The table of trading cards with a column for each adapter."""
+    return cards_table(TRADE_CARDS, rigs)
+
+
+def table_in(text: str, what: str = "cards") -> str:
     """The table that the text of docs/venues.md holds."""
-    return text.partition(BEGIN)[2].partition(END)[0].strip()
+    return text.partition(begin(what))[2].partition(END)[0].strip()
 
 
-def with_table(text: str, table: str) -> str:
+def with_table(text: str, table: str, what: str = "cards") -> str:
     """``text`` with ``table`` in its place."""
-    before, _, rest = text.partition(BEGIN)
-    return f"{before}{BEGIN}\n\n{table}\n\n{END}{rest.partition(END)[2]}"
+    before, _, rest = text.partition(begin(what))
+    return f"{before}{begin(what)}\n\n{table}\n\n{END}{rest.partition(END)[2]}"
+
+
+def tables() -> dict[str, str]:
+    """All tables of docs/venues.md, by what they show."""
+    from tests.conformance.rigs import rigs, trade_rigs
+
+    return {
+        "cards": as_markdown(rigs()),
+        "support": support_table(trade_rigs()),
+        "trade cards": as_markdown_trade(trade_rigs()),
+    }
 
 
 def main() -> None:
-    """Write the table into docs/venues.md."""
-    from tests.conformance.rigs import rigs
-
+    """Write the tables into docs/venues.md."""
     text = DOCS.read_text(encoding="utf-8")
-    DOCS.write_text(with_table(text, as_markdown(rigs())), encoding="utf-8")
+    for what, table in tables().items():
+        text = with_table(text, table, what)
+    DOCS.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

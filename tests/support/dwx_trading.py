@@ -12,6 +12,7 @@ from livetrader_core.models import Fill, Order, OrderType, Side
 from livetrader_core.sim.dwx_trading import ExpertInputs
 from livetrader_core.sim.mt4_terminal import Mt4Terminal
 from livetrader_core.sim.recording import Recording
+from livetrader_core.sim.venue import Fault
 from livetrader_core.trade.base import TradeBase
 from livetrader_core.trade.dwx import DwxTrade
 from tests.market.samples import at
@@ -21,10 +22,16 @@ NOON = at("2020-11-04 12:00")
 WIDE = ExpertInputs(maximum_orders=1000, maximum_lots=100.0)
 
 
-def trade_at(terminal: Mt4Terminal, clock: Clock, state: Path, **settings: Any) -> DwxTrade:
+def trade_at(
+    terminal: Mt4Terminal,
+    clock: Clock,
+    state: Path,
+    kind: type[DwxTrade] = DwxTrade,
+    **settings: Any,
+) -> DwxTrade:
     """An adapter for ``terminal`` that is quick to look, to give up and to come back."""
     quick = {"timeout": 0.5, "connect_timeout": 2.0, "retry": 0.01, "longest_retry": 0.05}
-    return DwxTrade(
+    return kind(
         push_port=terminal.push_port,
         pull_port=terminal.pull_port,
         sub_port=terminal.sub_port,
@@ -85,6 +92,21 @@ def venue_fills(terminal: Mt4Terminal) -> dict[str, tuple[float, float]]:
 def told(fills: Sequence[Fill]) -> dict[str, tuple[float, float]]:
     """The same of fills."""
     return {fill.trade_id: (fill.quantity, fill.price) for fill in fills}
+
+
+def inject_before(terminal: Mt4Terminal, fault: Fault, commands: tuple[str, ...]) -> None:
+    """Let ``fault`` strike the next of ``commands``."""
+    taken = terminal._on_command
+
+    def on_command(frame: bytes) -> None:
+        if frame.decode().startswith(commands):
+            terminal.inject(fault)
+            socket._on_message = taken
+        taken(frame)
+
+    socket = terminal._commands
+    assert socket is not None
+    socket._on_message = on_command
 
 
 async def assert_same_books(terminal: Mt4Terminal, trade: TradeBase) -> None:

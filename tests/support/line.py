@@ -18,8 +18,9 @@ class Line:
         self._writers: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._up = True
-        self._flowing = asyncio.Event()
-        self._flowing.set()
+        #: Whether anything gets through to the far end, and back.
+        self._flowing = {"there": asyncio.Event(), "back": asyncio.Event()}
+        self.restore()
 
     async def __aenter__(self) -> Line:
         for port in self._ports:
@@ -42,14 +43,16 @@ class Line:
         for writer in self._writers:
             writer.transport.abort()
 
-    def stall(self) -> None:
-        """Let nothing through; the connections stay."""
-        self._flowing.clear()
+    def stall(self, *ways: str) -> None:
+        """Let nothing through ``there``, ``back``, or both ways; the connections stay."""
+        for way in ways or self._flowing:
+            self._flowing[way].clear()
 
     def restore(self) -> None:
         """Be a working line again."""
         self._up = True
-        self._flowing.set()
+        for flowing in self._flowing.values():
+            flowing.set()
 
     def _server(self, port: int):  # type: ignore[no-untyped-def]
         async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -61,12 +64,16 @@ class Line:
             except OSError:
                 writer.transport.abort()
                 return
-            pumps = [self._pump(reader, far_writer), self._pump(far_reader, writer)]
+            there, back = self._flowing.values()
+            pumps = [
+                self._pump(reader, far_writer, there),
+                self._pump(far_reader, writer, back),
+            ]
             task = asyncio.ensure_future(_first_of(pumps))
             self._tasks.add(task)
             self._writers |= {writer, far_writer}
             try:
-                await task
+                await asyncio.wait([task])
             finally:
                 for each in (writer, far_writer):
                     each.transport.abort()
@@ -75,9 +82,14 @@ class Line:
 
         return serve
 
-    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _pump(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        flowing: asyncio.Event,
+    ) -> None:
         while data := await reader.read(65_536):
-            await self._flowing.wait()
+            await flowing.wait()
             writer.write(data)
             await writer.drain()
 

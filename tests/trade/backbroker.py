@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, timezone
 
 import backtrader as bt
@@ -20,8 +20,8 @@ from livetrader_core.models import (
     TimeInForce,
 )
 from livetrader_core.service import MarketService
-from livetrader_core.trade.matching import NO_SLIPPAGE, Slippage
 from livetrader_core.trade.paper import PaperTrade
+from livetrader_core.trade.paper.matching import NO_SLIPPAGE, Slippage
 from tests.support.scripted_market import START, ScriptedMarket, bar, contract
 
 MINUTE = 60_000
@@ -286,7 +286,7 @@ async def _run_paper(case: Case) -> Outcome:
         check_margin=case.check_margin,
         volume_limit=case.volume_percent / 100,
     )
-    paper.slippage = case.slippage
+    paper._book.rules = replace(paper._book.rules, slippage=case.slippage)
     outcome = Outcome()
     await service.connect()
     await paper.connect()

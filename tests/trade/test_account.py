@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from livetrader_core.models import Commission, Margin, Position
-from livetrader_core.trade.account import Account
+from livetrader_core.trade.paper.account import Account
 from tests.support.scripted_market import contract
 
 STOCK = contract("US.A", commission=Commission(per_unit=0.01))

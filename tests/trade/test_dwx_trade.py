@@ -36,6 +36,7 @@ from tests.support.data import proving
 from tests.support.dwx_trading import (
     NOON,
     assert_same_books,
+    inject_before,
     market_order,
     net,
     terminal_at,
@@ -303,21 +304,6 @@ def test_an_answer_that_does_not_come_leaves_the_outcome_open(
     play(scene, tmp_path)
 
 
-def inject_before(terminal: Mt4Terminal, fault: Fault, commands: tuple[str, ...]) -> None:
-    """Let ``fault`` strike the next of ``commands``."""
-    taken = terminal._on_command
-
-    def on_command(frame: bytes) -> None:
-        if frame.decode().startswith(commands):
-            terminal.inject(fault)
-            socket._on_message = taken
-        taken(frame)
-
-    socket = terminal._commands
-    assert socket is not None
-    socket._on_message = on_command
-
-
 async def answered(trade: DwxTrade, client_order_id: str) -> Order | None:
     """What becomes of an order, once the terminal can be asked."""
     while True:
@@ -378,6 +364,31 @@ def test_an_order_filled_in_the_moment_of_its_cancel(tmp_path: Path) -> None:
         assert order.status is OrderStatus.CANCELED
         assert "filled in the moment" in order.reason
         assert await trade.fetch_positions() == []
+
+    play(scene, tmp_path)
+
+
+def test_an_order_filled_between_two_steps_of_another_that_closes_it(tmp_path: Path) -> None:
+    async def scene(
+        terminal: Mt4Terminal, trade: DwxTrade, clock: SteppedClock, seen: list[VenueEvent]
+    ) -> None:
+        await trade.create_order(market_order("a", Side.BUY, 0.1))
+        await trade.create_order(pending("b", Side.BUY, OrderType.LIMIT, bid(terminal) - 0.0001))
+        handler = terminal.expert.trades["CLOSE"]
+
+        def fill_next(fields: Any) -> str:
+            answer = handler(fields)
+            while any(ticket.kind.pending for ticket in terminal.trading.tickets.values()):
+                clock.advance(clock.now() + 60_000)
+                terminal.trading.advance()
+            return answer
+
+        terminal.expert.trades["CLOSE"] = fill_next
+        await trade.create_order(market_order("c", Side.SELL, 0.3))
+        statuses = {name: await trade.fetch_order(name) for name in "bc"}
+        assert [o.status for o in statuses.values() if o is not None] == [OrderStatus.FILLED] * 2
+        assert net(terminal) == -0.1
+        await assert_same_books(terminal, trade)
 
     play(scene, tmp_path)
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from livetrader_core.models import Kline, Order, OrderType, Side
-from livetrader_core.trade.matching import NO_SLIPPAGE, Match, Slippage, fillable, match
+from livetrader_core.trade.paper.matching import NO_SLIPPAGE, Match, Slippage, fillable, match
 from tests.support.data import proving
 from tests.support.scripted_market import bar
 from tests.trade.backbroker import MARGINED, Case, Outcome, case, run_backtrader, run_paper
@@ -149,9 +149,9 @@ def test_slippage_stays_inside_the_kline_unless_told_otherwise() -> None:
     assert match(wanted, RISING, slippage=NO_SLIPPAGE).price == 109.0
 
 
-def test_orders_that_are_not_matched_on_klines_are_refused() -> None:
-    with pytest.raises(ValueError, match="trailing_stop"):
-        match(order(OrderType.TRAILING_STOP, BUY), RISING)
+def test_close_orders_are_no_matter_of_one_kline() -> None:
+    with pytest.raises(ValueError, match="close"):
+        match(order(OrderType.CLOSE, BUY), RISING)
 
 
 def test_volume_limit_rounds_down_to_the_step() -> None:

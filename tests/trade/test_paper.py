@@ -289,9 +289,14 @@ def test_modification_below_what_is_filled_is_refused() -> None:
         (order(1, kind=OrderType.STOP, stop_price=0.005), OrderRejected, "stop_price 0.005 is"),
         (order(1, kind=OrderType.LIMIT), InvalidRequest, "needs a price"),
         (order(1, kind=OrderType.STOP_LIMIT, price=1.0), InvalidRequest, "needs a stop_price"),
-        (order(1, kind=OrderType.CLOSE), OrderRejected, "no close orders; it has market, limit"),
+        (order(1, parent="o-9"), OrderRejected, "it names o-9, which is not known here"),
+        (order(1, oco="o-9"), OrderRejected, "it names o-9, which is not known here"),
         (order(1, kind=OrderType.TRAILING_STOP), InvalidRequest, "needs a stop_price"),
-        (order(1, time_in_force=TimeInForce.IOC), OrderRejected, "no time in force ioc"),
+        (
+            order(1, kind=OrderType.STOP, stop_price=1.0, time_in_force=TimeInForce.IOC),
+            OrderRejected,
+            "a stop order waits",
+        ),
         (order(1, time_in_force=TimeInForce.GTD), InvalidRequest, "GTD order needs expires_at"),
         (order(1, quantity=0.0), InvalidRequest, "quantity must be above 0"),
         (order(1, quantity=-1.0), InvalidRequest, "quantity must be finite and not negative"),
@@ -336,7 +341,7 @@ def test_slippage_spares_opens_unless_asked() -> None:
         await paper.create_order(order(1))
         await paper.create_order(order(2, kind=OrderType.STOP, stop_price=100.5))
         await market.moment(flat(0))
-        opened = 100.25 if paper.slippage.on_open else 100.0
+        opened = 100.25 if paper._book.rules.slippage.on_open else 100.0
         assert await fills_of(paper) == [("o-1", 10.0, opened), ("o-2", 10.0, 100.75)]
 
     run(work, slippage_fixed=0.25)

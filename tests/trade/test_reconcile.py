@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from livetrader_core.errors import InvalidRequest, OrderRejected, StorageError
-from livetrader_core.models import OrderStatus
+from livetrader_core.models import Order, OrderStatus
 from livetrader_core.trade import TradeService
 from livetrader_core.trade.journal import Journal
 from tests.trade.scripted_venue import ScriptedVenue, order, until
@@ -18,7 +18,9 @@ from tests.trade.scripted_venue import ScriptedVenue, order, until
 Work = Callable[[TradeService], Awaitable[None]]
 
 
-def during(venue: ScriptedVenue, journal: Path, work: Work, **settings: float) -> None:
+def during(
+    venue: ScriptedVenue | list[ScriptedVenue], journal: Path, work: Work, **settings: float
+) -> None:
     """One life of a service on ``journal``."""
 
     async def main() -> None:
@@ -53,6 +55,41 @@ def test_fills_that_were_missed_are_brought_in_once(tmp_path: Path) -> None:
     venue.fill("a-1", 6.0, "t-2", tell=False)
     during(venue, journal, look)
     during(venue, journal, look)
+
+
+class FillsAtOnce(ScriptedVenue):
+    """Answers that an order is filled; of the fill itself nothing is heard."""
+
+    async def create_order(self, order: Order) -> Order:
+        taken = await super().create_order(order)
+        self.fill(taken.client_order_id, taken.quantity, "t-1", tell=False)
+        return self.orders[taken.client_order_id]
+
+
+class HoursAhead(ScriptedVenue):
+    """A venue whose clock is two hours ahead of the other's."""
+
+    def now(self, symbol: str) -> int:
+        return super().now(symbol) + 7_200_000
+
+
+def test_a_missed_fill_is_found_although_another_venue_is_hours_ahead(tmp_path: Path) -> None:
+    behind, ahead = FillsAtOnce("US"), HoursAhead("FOREX")
+    journal = tmp_path / "journal"
+
+    async def place(trade: TradeService) -> None:
+        await trade.create_order(order("b-1", "FOREX.A"))
+        ahead.fill("b-1", 10.0, "t-1")
+        await ahead.told()
+        placed = await trade.create_order(order("a-1"))
+        assert placed.status is OrderStatus.FILLED
+
+    async def look(trade: TradeService) -> None:
+        assert {fill.client_order_id for fill in await trade.fetch_fills()} == {"a-1", "b-1"}
+        assert (await trade.reconcile()).differences == ()
+
+    during([behind, ahead], journal, place)
+    during([behind, ahead], journal, look)
 
 
 def test_what_an_account_held_before_is_its_opening_position(tmp_path: Path) -> None:

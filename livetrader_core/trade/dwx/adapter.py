@@ -276,7 +276,10 @@ class DwxTrade(TradeBase):
                 return known.order
             sent = order.but(status=OrderStatus.SUBMITTED, filled=0.0, average_price=0.0)
             await self._execute(sent, trades)
-        return order.but(status=OrderStatus.ACCEPTED)
+        done = self._books.order(order.client_order_id)
+        return order.but(
+            status=OrderStatus.ACCEPTED, order_id="" if done is None else done.order.order_id
+        )
 
     def _check(self, order: Order) -> None:
         market = market_of(order.symbol)
@@ -293,6 +296,14 @@ class DwxTrade(TradeBase):
                 f"{name}: quantity {order.quantity:g} is not a number of lots in steps of "
                 f"{contract.quantity_step:g}"
             )
+        tick = contract.price_tick
+        for field in ("price", "stop_price"):
+            value = getattr(order, field)
+            # The terminal would take it, at another price.
+            if abs(contract.round_price(value) - value) > tick * 1e-6:
+                raise OrderRejected(
+                    f"{name}: {field} {value:g} is no price of {order.symbol}: its tick is {tick:g}"
+                )
 
     async def _execute(self, order: Order, trades: Trades) -> None:
         """Do all steps of ``order``. Raises OrderRejected if nothing was done, OutcomeUnknown."""
@@ -311,10 +322,13 @@ class DwxTrade(TradeBase):
 
     async def _after(self, record: Record) -> Trades:
         try:
-            return await self._trades()
+            trades = await self._trades()
         except LiveTraderError as error:
             name = f"order {record.order.client_order_id}"
             raise OutcomeUnknown(f"{name}: stopped after a part of it: {error}") from error
+        # An order that was filled meanwhile may be closed next, and is not seen again then.
+        self._books.look(trades)
+        return trades
 
     def _target(self, order: Order, trades: Trades) -> Trade | None:
         if order.type is not OrderType.MARKET:

@@ -115,6 +115,10 @@ class OrderBooks:
         for trade in trades.values():
             if self.ours(trade) and trade.client_order_id and trade.ticket not in known:
                 self._adopt(trade)
+        self.look(trades)
+
+    def look(self, trades: Trades) -> None:
+        """See which working orders are filled or gone; what is under way is left to its step."""
         for record in list(self.memory.records.values()):
             if record.ticket and not record.order.status.is_final:
                 self._look(record, trades.get(record.ticket))

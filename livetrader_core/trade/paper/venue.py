@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import math
+import logging
 import secrets
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from pathlib import Path
 
-from livetrader_core.errors import ConfigError, InvalidRequest, NotConnected, OrderRejected
+from livetrader_core.errors import (
+    ConfigError,
+    InvalidRequest,
+    LiveTraderError,
+    NotConnected,
+    OrderRejected,
+    StorageError,
+)
 from livetrader_core.market.base import MarketBase
 from livetrader_core.models import (
     Balance,
@@ -25,30 +32,21 @@ from livetrader_core.models import (
     market_of,
 )
 from livetrader_core.service import MarketService
-from livetrader_core.trade.account import Account
 from livetrader_core.trade.base import Abilities, TradeBase, VenueEvent
 from livetrader_core.trade.events import EventReader, EventStream
-from livetrader_core.trade.matching import SUPPORTED, Slippage, fillable, match
+from livetrader_core.trade.paper.account import Account
+from livetrader_core.trade.paper.book import Bar, PaperBook, Rules, Working
+from livetrader_core.trade.paper.calls import call_margin
+from livetrader_core.trade.paper.checks import check_grid, check_times
+from livetrader_core.trade.paper.matching import Slippage
+from livetrader_core.trade.paper.nights import charge_nights
+from livetrader_core.trade.paper.state import StateFile
 from livetrader_core.trade.request import check_number, check_order
 
-_TIMES_IN_FORCE = (TimeInForce.GTC, TimeInForce.GTD, TimeInForce.DAY)
+log = logging.getLogger(__name__)
 
-
-@dataclass
-class _Working:
-    """An order in the book, and what only the venue knows of it."""
-
-    order: Order
-    contract: Contract
-    triggered: bool = False
-
-
-@dataclass(frozen=True)
-class _Bar:
-    """A closed kline and the moment it closed."""
-
-    kline: Kline
-    end: int
+#: Seconds between two looks whether the market is there.
+_PAUSE = 0.05
 
 
 class PaperTrade(TradeBase):
@@ -61,6 +59,12 @@ class PaperTrade(TradeBase):
     (0: all it wants). ``check_margin`` refuses what the account cannot pay. ``fill_on`` is "bar".
     ``markets`` limits it to some MARKETs, where others are traded elsewhere.
 
+    ``margin_call`` (0: never): when the equity of a currency falls below this share of the margin
+    that its positions reserve, its orders in margined contracts are canceled, and the positions
+    closed at the next kline. Swaps of contracts are booked with the first kline of each trading
+    day. ``state`` is a file that keeps account, orders and fills over restarts; without one they
+    end with the connection. Klines that close while nobody is there fill nothing.
+
     An order is tried on each kline of its symbol and timeframe that opens at or after its
     ``as_of`` (0: the venue's clock when it arrived) and is given after it arrived. On a clocked
     market all klines of a moment make one round, in which the orders are tried in the order of
@@ -70,7 +74,7 @@ class PaperTrade(TradeBase):
 
     paper = True
     keeps_books = False
-    abilities = Abilities(frozenset(SUPPORTED), frozenset(_TIMES_IN_FORCE), modify=True)
+    abilities = Abilities(frozenset(OrderType), frozenset(TimeInForce), linked=True, modify=True)
 
     def __init__(
         self,
@@ -84,6 +88,8 @@ class PaperTrade(TradeBase):
         fill_on: str = "bar",
         slippage_open: bool = False,
         markets: Sequence[str] | None = None,
+        margin_call: float = 0.0,
+        state: str | Path | None = None,
     ) -> None:
         if fill_on != "bar":
             raise ConfigError(f"fill_on: {fill_on!r} is not known; PaperTrade fills on 'bar' only")
@@ -91,15 +97,16 @@ class PaperTrade(TradeBase):
             ("slippage_perc", slippage_perc),
             ("slippage_fixed", slippage_fixed),
             ("volume_limit", volume_limit),
+            ("margin_call", margin_call),
         ):
             _check_setting(name, value)
         self._only = None if markets is None else tuple(markets)
         self._own_service = isinstance(market, MarketBase)
         self.service = MarketService(market) if isinstance(market, MarketBase) else market
         self.fill_on = fill_on
-        self.check_margin = check_margin
-        self.volume_limit = volume_limit
-        self.slippage = Slippage(slippage_perc, slippage_fixed, slippage_open)
+        rules = Rules(
+            Slippage(slippage_perc, slippage_fixed, slippage_open), volume_limit, check_margin
+        )
         self.account = Account(_cash_by_currency(cash, currency))
         # Fills of two runs must not share a trade_id: a journal outlives the run.
         self._run = secrets.token_hex(3)
@@ -107,12 +114,20 @@ class PaperTrade(TradeBase):
         self._trade_numbers = itertools.count(1)
         self._contracts: dict[str, Contract] = {}
         self._orders: dict[str, Order] = {}
-        self._book: dict[str, _Working] = {}
+        self._book = PaperBook(self.account, rules, self._tell, self._next_trade_id)
         self._fills: list[Fill] = []
+        self._margin_call = margin_call
+        self._state = None if state is None else StateFile(Path(state).expanduser())
+        self.keeps_books = state is not None
+        #: What is not in the file yet, and so nobody has heard of.
+        self._unsaved: dict[str, Order] = {}
+        self._unsaved_fills: list[Fill] = []
+        self._untold: list[VenueEvent] = []
         self._arriving = asyncio.Lock()
-        self._gathered: list[_Bar] = []
+        self._gathered: list[Bar] = []
         self._events = EventStream()
         self._remove_hook: Callable[[], None] | None = None
+        self._resuming: asyncio.Task[None] | None = None
 
     @property
     def markets(self) -> tuple[str, ...]:  # type: ignore[override]
@@ -123,9 +138,14 @@ class PaperTrade(TradeBase):
     # ---- life
 
     async def connect(self) -> None:
-        """Follow the market. Raises Unavailable if a market of its own can't be reached."""
+        """Follow the market.
+
+        Raises Unavailable if a market of its own can't be reached, StorageError.
+        """
         if self._remove_hook is not None:
             return
+        if self._state is not None:
+            self._load(self._state)
         self._remove_hook = self.service.add_hook(self._on_market)
         if self._own_service:
             try:
@@ -136,8 +156,14 @@ class PaperTrade(TradeBase):
 
     async def disconnect(self) -> None:
         """Follow no more; readers of events come to their end."""
+        resuming, self._resuming = self._resuming, None
+        if resuming is not None:
+            resuming.cancel()
+            await asyncio.gather(resuming, return_exceptions=True)
         self._unhook()
         self._events.close()
+        if self._state is not None:
+            self._state.close()
         if self._own_service:
             await self.service.stop()
 
@@ -145,6 +171,30 @@ class PaperTrade(TradeBase):
         if self._remove_hook is not None:
             self._remove_hook()
             self._remove_hook = None
+
+    def _load(self, state: StateFile) -> None:
+        saved = state.open()
+        if saved is None:
+            return
+        self.account.books = saved.account.books
+        self._orders, self._fills = saved.orders, saved.fills
+        self._book.restore(saved.working, saved.links)
+        streams = {(one.order.symbol, one.order.timeframe) for one in saved.working}
+        streams |= {(position.symbol, "1m") for position in self.account.positions()}
+        self._resuming = asyncio.get_running_loop().create_task(self._resume(sorted(streams)))
+
+    async def _resume(self, streams: Sequence[tuple[str, str]]) -> None:
+        """Follow what the account has orders and positions in, once the market is there."""
+        while streams:
+            await asyncio.sleep(_PAUSE)
+            if not self.service.connected:
+                continue
+            for symbol, timeframe in streams:
+                try:
+                    await self.service.watch(symbol, timeframe)
+                except LiveTraderError as error:
+                    log.warning("paper: %s is held, and cannot be followed: %s", symbol, error)
+            return
 
     def now(self, symbol: str) -> int:
         """The time in the market's stream: its clock, or its time less its delay."""
@@ -163,9 +213,11 @@ class PaperTrade(TradeBase):
             if known is not None:
                 return known
             contract = await self._contract(order.symbol)
-            _check_supported(order)
-            _check_grid(order, contract)
+            check_times(order)
+            check_grid(order, contract)
             await self.service.watch(order.symbol, order.timeframe)
+            if reason := self._book.refusal(order, self._orders.get):
+                raise OrderRejected(f"order {order.client_order_id}: {reason}")
             return self._accept(order, contract)
 
     async def _contract(self, symbol: str) -> Contract:
@@ -185,15 +237,24 @@ class PaperTrade(TradeBase):
             created_at=order.created_at or now,
             updated_at=now,
         )
-        self._book[order.client_order_id] = _Working(accepted, contract)
-        self._orders[order.client_order_id] = accepted
+        self._book.add(accepted, contract, self._orders.get)
+        self._orders[order.client_order_id] = self._unsaved[order.client_order_id] = accepted
+        try:
+            self._save()
+        except StorageError as error:
+            self._book.drop(accepted)
+            del self._orders[order.client_order_id], self._unsaved[order.client_order_id]
+            raise OrderRejected(f"order {order.client_order_id}: {error}") from error
         return accepted
+
+    def _next_trade_id(self) -> str:
+        return f"p-{self._run}-{next(self._trade_numbers)}"
 
     async def cancel_order(self, client_order_id: str) -> None:
         """Take an order out of the book. Raises OrderRejected if it is not in it."""
-        order = self._working(client_order_id).order
-        now = self.now(order.symbol)
-        self._finish(order.but(status=OrderStatus.CANCELED), now)
+        working = self._working(client_order_id)
+        self._book.cancel(working, self.now(working.order.symbol))
+        self._publish()
 
     async def modify_order(
         self,
@@ -213,18 +274,18 @@ class PaperTrade(TradeBase):
             check_number(f"order {client_order_id}: {name}", value)
         changed = working.order.but(**changes, updated_at=self.now(working.order.symbol))
         check_order(changed)
-        _check_grid(changed, working.contract)
+        check_grid(changed, working.contract)
         if changed.quantity <= changed.filled:
             raise OrderRejected(
                 f"order {client_order_id}: {changed.filled:g} are filled already; the quantity "
                 "must stay above that"
             )
-        working.order = changed
-        self._tell(changed, changed.updated_at)
+        self._book.change(working, changed)
+        self._publish()
         return changed
 
-    def _working(self, client_order_id: str) -> _Working:
-        working = self._book.get(client_order_id)
+    def _working(self, client_order_id: str) -> Working:
+        working = self._book.find(client_order_id)
         if working is None:
             order = self._orders.get(client_order_id)
             what = f"it is {order.status.value}" if order else "there is no such order"
@@ -237,7 +298,7 @@ class PaperTrade(TradeBase):
 
     async def fetch_open_orders(self) -> list[Order]:
         """The book, in the order of arrival."""
-        return [working.order for working in self._book.values()]
+        return [working.order for working in self._book.working]
 
     async def fetch_fills(self, since: int = 0) -> list[Fill]:
         """Fills of this run at or after ``since`` (UTC ms)."""
@@ -255,7 +316,7 @@ class PaperTrade(TradeBase):
         """Fills, cancellations, expiries and changes from the moment of this call on."""
         return self._events.reader()
 
-    # ---- matching
+    # ---- klines
 
     async def _on_market(self, event: Kline | Clock) -> None:
         if isinstance(event, Clock):
@@ -268,9 +329,9 @@ class PaperTrade(TradeBase):
                 self._run_round([bar])
         await self._events.drained()
 
-    async def _bar(self, kline: Kline) -> _Bar:
+    async def _bar(self, kline: Kline) -> Bar:
         contract = await self._contract(kline.symbol)
-        return _Bar(kline, contract.sessions.kline_end(kline.datetime, kline.timeframe))
+        return Bar(kline, contract.sessions.kline_end(kline.datetime, kline.timeframe))
 
     def _run_moment(self, clock: Clock) -> None:
         due = [bar for bar in self._gathered if _belongs(bar, clock)]
@@ -281,79 +342,56 @@ class PaperTrade(TradeBase):
         for _, bars in itertools.groupby(due, key=lambda bar: bar.end):
             self._run_round(list(bars))
 
-    def _run_round(self, bars: list[_Bar]) -> None:
-        by_stream = {(bar.kline.symbol, bar.kline.timeframe): bar for bar in bars}
-        for working in list(self._book.values()):
-            bar = by_stream.get((working.order.symbol, working.order.timeframe))
-            if bar is not None and bar.kline.datetime >= working.order.as_of:
-                self._try(working, bar)
+    def _run_round(self, bars: list[Bar]) -> None:
+        contracts = [self._contracts[bar.kline.symbol] for bar in bars]
+        for bar, contract in zip(bars, contracts, strict=True):
+            charge_nights(self.account, contract, bar.kline.datetime)
+        self._book.run(bars)
         # Valued at the closes only after the round: while it runs, money is what it was before.
         self.account.mark((bar.kline.symbol, bar.kline.close) for bar in bars)
+        for bar, contract in zip(bars, contracts, strict=True):
+            charge_nights(self.account, contract, bar.kline.datetime)  # what is new has its day
+        if self._margin_call:
+            call_margin(self._book, self._margin_call, bars, self._next_call_id)
+        self._publish()
 
-    def _try(self, working: _Working, bar: _Bar) -> None:
-        order = working.order
-        if order.type is not OrderType.MARKET and 0 < order.expires_at < bar.end:
-            self._finish(order.but(status=OrderStatus.EXPIRED), bar.end)
-            return
-        matched = match(order, bar.kline, working.triggered, self.slippage)
-        working.triggered = matched.triggered
-        if matched.price is not None:
-            self._fill(working, bar, matched.price)
+    def _next_call_id(self) -> str:
+        return f"call-{self._run}-{next(self._order_numbers)}"
 
-    def _fill(self, working: _Working, bar: _Bar, price: float) -> None:
-        order, contract = working.order, working.contract
-        step = contract.quantity_step
-        wanted = fillable(order.remaining, bar.kline, self.volume_limit, step)
-        if not wanted:
-            return
-        booking = self.account.trade(contract, order.side.sign * wanted, price, self.check_margin)
-        if booking.quantity:
-            order = self._book_fill(working, bar, price, booking.quantity, booking.commission)
-        if booking.refused:
-            self._finish(order.but(status=OrderStatus.REJECTED, reason="margin"), bar.end)
-
-    def _book_fill(
-        self, working: _Working, bar: _Bar, price: float, quantity: float, commission: float
-    ) -> Order:
-        before = working.order
-        fill = Fill(
-            trade_id=f"p-{self._run}-{next(self._trade_numbers)}",
-            client_order_id=before.client_order_id,
-            symbol=before.symbol,
-            side=before.side,
-            quantity=quantity,
-            price=price,
-            commission=commission,
-            datetime=bar.end,
-            kline=bar.kline.datetime,
-            order_id=before.order_id,
-        )
-        self._fills.append(fill)
-        filled = round(before.filled + quantity, 10)
-        done = filled >= before.quantity
-        order = before.but(
-            filled=filled,
-            average_price=(before.filled * before.average_price + quantity * price) / filled,
-            status=OrderStatus.FILLED if done else OrderStatus.PARTIALLY_FILLED,
-            updated_at=bar.end,
-        )
-        working.order = order
-        if done:
-            self._finish(order, bar.end, fill)
-        else:
-            self._tell(order, bar.end, fill)
-        return order
-
-    def _finish(self, order: Order, clock: int, fill: Fill | None = None) -> None:
-        del self._book[order.client_order_id]
-        self._tell(order.but(updated_at=clock), clock, fill)
+    # ---- what is told, once it is written
 
     def _tell(self, order: Order, clock: int, fill: Fill | None = None) -> None:
-        self._orders[order.client_order_id] = order
-        self._events.put(VenueEvent(clock, order, fill))
+        self._orders[order.client_order_id] = self._unsaved[order.client_order_id] = order
+        if fill is not None:
+            self._fills.append(fill)
+            self._unsaved_fills.append(fill)
+        self._untold.append(VenueEvent(clock, order, fill))
+
+    def _publish(self) -> None:
+        """Write what changed, and tell of it; what cannot be written now is told with the next."""
+        try:
+            self._save()
+        except StorageError as error:
+            log.error("nobody hears of what happens on paper: %s", error)
+            return
+        for event in self._untold:
+            self._events.put(event)
+        self._untold.clear()
+
+    def _save(self) -> None:
+        if self._state is not None:
+            # All that work: of a stop-limit that was triggered nobody is told.
+            orders = {
+                working.order.client_order_id: working.order for working in self._book.working
+            }
+            orders.update(self._unsaved)
+            rows = [(order, self._book.find(name)) for name, order in orders.items()]
+            self._state.write(self.account, self._book.links, rows, self._unsaved_fills)
+        self._unsaved.clear()
+        self._unsaved_fills.clear()
 
 
-def _belongs(bar: _Bar, clock: Clock) -> bool:
+def _belongs(bar: Bar, clock: Clock) -> bool:
     return bar.end <= clock.datetime and market_of(bar.kline.symbol) in clock.markets
 
 
@@ -361,42 +399,6 @@ def _expiry(order: Order, contract: Contract, as_of: int) -> int:
     if order.time_in_force is TimeInForce.DAY:
         return contract.sessions.close_of(contract.sessions.trading_date(as_of))
     return order.expires_at if order.time_in_force is TimeInForce.GTD else 0
-
-
-def _check_supported(order: Order) -> None:
-    if order.type not in SUPPORTED:
-        raise OrderRejected(
-            f"order {order.client_order_id}: the paper venue has no {order.type.value} orders; "
-            f"it has {', '.join(kind.value for kind in SUPPORTED)}"
-        )
-    if order.time_in_force not in _TIMES_IN_FORCE:
-        raise OrderRejected(
-            f"order {order.client_order_id}: the paper venue has no time in force "
-            f"{order.time_in_force.value}; it has {', '.join(t.value for t in _TIMES_IN_FORCE)}"
-        )
-
-
-def _check_grid(order: Order, contract: Contract) -> None:
-    name = f"order {order.client_order_id}: {order.symbol}"
-    if not _on_grid(order.quantity, contract.quantity_step):
-        raise OrderRejected(
-            f"{name}: quantity {order.quantity!r} is not a multiple of {contract.quantity_step:g}"
-        )
-    if order.quantity < contract.min_quantity - 1e-12:
-        raise OrderRejected(
-            f"{name}: quantity {order.quantity!r} is below the minimum {contract.min_quantity:g}"
-        )
-    for field in ("price", "stop_price"):
-        value = getattr(order, field)
-        if not _on_grid(value, contract.price_tick):
-            raise OrderRejected(
-                f"{name}: {field} {value!r} is not a multiple of the tick {contract.price_tick:g}"
-            )
-
-
-def _on_grid(value: float, step: float) -> bool:
-    steps = value / step
-    return math.isclose(steps, round(steps), rel_tol=1e-9, abs_tol=1e-6)
 
 
 def _cash_by_currency(cash: float | Mapping[str, float], currency: str) -> dict[str, float]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import date
 
 from livetrader_core.models import Balance, Contract, Position
 
@@ -17,13 +18,14 @@ from livetrader_core.models import Balance, Contract, Position
 class Holding:
     """An open position: net ``quantity`` (positive is long) entered at ``average_price``.
 
-    ``mark`` is the price it is valued at.
+    ``mark`` is the price it is valued at, ``day`` the trading day up to which its nights are paid.
     """
 
     contract: Contract
     quantity: float = 0.0
     average_price: float = 0.0
     mark: float = 0.0
+    day: date | None = None
 
     @property
     def margin(self) -> float:

@@ -27,8 +27,8 @@ from dataclasses import dataclass
 
 from livetrader_core.models import Kline, Order, OrderType, Side
 
-#: Types that :func:`match` can fill.
-SUPPORTED = (OrderType.MARKET, OrderType.LIMIT, OrderType.STOP, OrderType.STOP_LIMIT)
+STOPS = (OrderType.STOP, OrderType.TRAILING_STOP)
+STOP_LIMITS = (OrderType.STOP_LIMIT, OrderType.TRAILING_STOP_LIMIT)
 
 
 @dataclass(frozen=True)
@@ -90,15 +90,16 @@ def match(
 ) -> Match:
     """Try ``order`` on the closed ``kline``; ``triggered`` says that its stop-limit already was.
 
-    The order's type must be one of :data:`SUPPORTED`.
+    A trailing stop is matched where its stop stands. Close orders are no matter of one kline: see
+    :class:`~livetrader_core.trade.paper.book.Working`.
     """
     if order.type is OrderType.MARKET:
         return Match(_market(order.side, kline, slippage))
     if order.type is OrderType.LIMIT:
         return Match(_limit(order.side, order.price, kline, slippage))
-    if order.type is OrderType.STOP:
+    if order.type in STOPS:
         return Match(_stop(order.side, order.stop_price, kline, slippage))
-    if order.type is OrderType.STOP_LIMIT:
+    if order.type in STOP_LIMITS:
         if triggered:
             return Match(_limit(order.side, order.price, kline, slippage), True)
         return _stop_limit(order, kline, slippage)

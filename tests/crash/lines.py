@@ -1,0 +1,100 @@
+"""The lines between the request of an order and the venue's answer to it, for each venue."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from livetrader_core.trade import TradeService
+from livetrader_core.trade.dwx import DwxTrade
+from livetrader_core.trade.dwx.books import OrderBooks
+from livetrader_core.trade.dwx.memory import Memory
+from livetrader_core.trade.held import HeldOrders
+from livetrader_core.trade.journal import Journal
+from livetrader_core.trade.reconcile import Reconciler
+from livetrader_core.trade.tq import TqTrade
+from livetrader_core.trade.tq.desk import Desk
+from livetrader_core.trade.tq.worker import TradeLine, TradeWorker
+from tests.crash.strike import lines_of
+
+#: By venue: functions in which the server may kill itself; "service" comes with any of them.
+PATHS: dict[str, tuple[Any, ...]] = {
+    "service": (
+        TradeService.create_order,
+        TradeService._let_out,
+        TradeService._submit,
+        TradeService._write_first,
+        TradeService._begin_sending,
+        TradeService._send,
+        TradeService._release,
+        TradeService._change,
+        TradeService._record,
+        TradeService._write_unwritten,
+        TradeService._publish,
+        TradeService._on_event,
+        TradeService._ask,
+        TradeService._never_arrived,
+        Reconciler.take_fills,
+        HeldOrders._release,
+        Journal.append,
+    ),
+    "mt4": (
+        DwxTrade.create_order,
+        DwxTrade._execute,
+        DwxTrade._after,
+        DwxTrade._target,
+        DwxTrade._close_step,
+        DwxTrade._open_step,
+        DwxTrade._before,
+        DwxTrade._do,
+        DwxTrade._verify,
+        DwxTrade._refused,
+        DwxTrade._can_part,
+        DwxTrade.cancel_order,
+        OrderBooks.begin,
+        OrderBooks.take,
+        OrderBooks._take_open,
+        OrderBooks._take_close,
+        OrderBooks.end,
+        OrderBooks.compare,
+        OrderBooks._settle,
+        OrderBooks._progress,
+        OrderBooks._filled,
+        OrderBooks._write,
+        Memory.write,
+        Memory._insert,
+    ),
+    "tq": (
+        TqTrade._adopt,
+        TqTrade._hear,
+        TqTrade._take,
+        TqTrade.create_order,
+        TqTrade._requests,
+        TqTrade._send,
+        TqTrade._answered,
+        TqTrade.cancel_order,
+        TradeLine.insert,
+        TradeLine.cancel,
+        TradeWorker.insert,
+        TradeWorker.cancel,
+        TradeWorker._let_go,
+        TradeWorker.band,
+        TradeWorker._news_of_books,
+        Desk.begin,
+        Desk.end,
+        Desk.take,
+        Desk._note,
+        Desk._fills,
+        Desk._order,
+    ),
+}
+PATH = tuple(function for functions in PATHS.values() for function in functions)
+#: Orders that were on their way in these lines have to be found again by the next server.
+UNDER_WAY: dict[str, list[str]] = {
+    "mt4": [lines_of([DwxTrade._do])[0], lines_of([DwxTrade._verify])[0]],
+    "tq": [lines_of([TradeLine.insert])[0], lines_of([TqTrade._answered])[0]],
+}
+
+
+def lines(part: str) -> list[str]:
+    """All lines of a part of the way, as ``FILE:NUMBER``."""
+    return lines_of(PATHS[part])

@@ -1,0 +1,84 @@
+"""The MetaTrader 4 terminal of the crash tests, and what its books say."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+from livetrader_core.clock import Clock
+from livetrader_core.market.specs import default_contract
+from livetrader_core.sim.dwx_trading import ExpertInputs
+from livetrader_core.sim.mt4_terminal import Mt4Terminal
+from livetrader_core.sim.venue import Fault, FaultKind
+from tests.crash.script import EURUSD, GBPUSD
+from tests.crash.waves import net, wave
+
+
+class Terminal:
+    """MetaTrader 4: counts what it opens by the comments."""
+
+    def __init__(self, clock: Clock) -> None:
+        recordings = [wave(default_contract(symbol)) for symbol in (EURUSD, GBPUSD)]
+        inputs = ExpertInputs(maximum_orders=5000, maximum_lots=100.0)
+        self.venue = Mt4Terminal(recordings, clock, freeze=0.0, balance=100_000.0, inputs=inputs)
+        self.opened: Counter[str] = Counter()
+        self.names: dict[int, str] = {}
+        trading = self.venue.trading
+        trading.send = self._counted(trading.send)  # type: ignore[method-assign]
+
+    def _counted(self, send: Callable[..., Any]) -> Callable[..., Any]:
+        def counted(*args: Any, **kwargs: Any) -> Any:
+            ticket = send(*args, **kwargs)
+            self.names[ticket.number] = name = ticket.comment.removeprefix("lt:")
+            self.opened[name] += 1
+            return ticket
+
+        return counted
+
+    def show(self, fault: str) -> None:
+        self.venue.inject(Fault(FaultKind(fault)))
+
+    def address(self) -> dict[str, Any]:
+        venue = self.venue
+        return {"push": venue.push_port, "pull": venue.pull_port, "sub": venue.sub_port}
+
+    def books(self) -> dict[str, Any]:
+        """What there is, in plain words."""
+        trading = self.venue.trading
+        trading.advance()
+        tickets = trading.tickets.values()
+        return {
+            "arrived": dict(self.opened),
+            "working": [self.names[t.number] for t in tickets if t.kind.pending],
+            "fills": self._fills(),
+            "positions": net((f"FOREX.{t.name}", t.kind.sign * t.lots) for t in self._held()),
+            "cash": trading.balance,
+            "equity": trading.equity,
+        }
+
+    def _held(self) -> list[Any]:
+        return [t for t in self.venue.trading.tickets.values() if not t.kind.pending]
+
+    def _fills(self) -> dict[str, Any]:
+        """All executions by the ids that they must have: order (if known), lots, price."""
+        trading, found = self.venue.trading, {}
+        closed = [t for t in trading.history if t.close_price]
+        whole: dict[int, float] = {}
+        rests: dict[int, int] = {}
+        for ticket in [*closed, *self._held()]:
+            whole[ticket.number] = ticket.lots
+            if ticket.comment.startswith("to #"):
+                rests[int(ticket.comment[4:])] = ticket.number
+        for rest in sorted(rests, reverse=True):
+            whole[rests[rest]] = round(whole[rests[rest]] + whole[rest], 8)
+        for ticket in [*closed, *self._held()]:
+            symbol = f"FOREX.{ticket.name}"
+            if ticket.number not in rests:
+                lots, name = whole[ticket.number], self.names[ticket.number]
+                row = [name, symbol, ticket.kind.sign * lots, ticket.open_price]
+                found[f"{ticket.number}-open"] = row
+        for ticket in closed:
+            row = ["", f"FOREX.{ticket.name}", -ticket.kind.sign * ticket.lots, ticket.close_price]
+            found[f"{ticket.number}-close"] = row
+        return found
