@@ -17,7 +17,7 @@ from tests.support.line import Line
 
 Record = Callable[[str, object], None]
 
-VENUES = ("mt4", "tq", "third")
+VENUES = ("mt4", "tq", "paper")
 #: Strategies, how often the server is killed during each, and their orders.
 RUNS, KILLS, ORDERS = (15, 20, 200) if proving() else (1, 2, 30)
 
@@ -205,7 +205,7 @@ def test_a_link_that_is_cut_or_stalled_loses_nothing(
     link: str, run: int, record_property: Record
 ) -> None:
     cuts = CUTS
-    venues = VENUES if proving() else ("mt4", "third")
+    venues = VENUES if proving() else ("mt4", "socket")
     actions = script(run, ORDERS, venues)
 
     async def main(street: Street) -> None:
