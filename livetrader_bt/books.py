@@ -12,7 +12,7 @@ import backtrader as bt
 from livetrader_bt.account import Account
 from livetrader_bt.adoption import adopted_order, feed_for, open_trades
 from livetrader_bt.feed import LiveTraderData
-from livetrader_bt.hub import Source
+from livetrader_bt.hub import NEVER, Source
 from livetrader_bt.orders import Orders
 from livetrader_bt.snapshot import Snapshot
 from livetrader_core.errors import ConfigError, LiveTraderError
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from livetrader_bt.store import LiveTraderStore
 
 log = logging.getLogger(__name__)
+
+#: How often the last comparison of a run is tried.
+_LAST_ATTEMPTS = 3
 
 
 def _cash_in(snapshots: Sequence[tuple[Source, Snapshot]]) -> dict[str, float]:
@@ -123,6 +126,20 @@ class Books:
             self._correct(position, self.account.position(symbol).size)
         self.account.cash.update(_cash_in(snapshots))
         return True
+
+    def close(self) -> None:
+        """At the end of a run: cash and positions as the venues have them, if they can be asked."""
+        for _ in range(_LAST_ATTEMPTS):
+            try:
+                snapshots = self._store.snapshots()
+            except LiveTraderError as error:
+                log.info("the accounts were not compared at the end: %s", error)
+                return
+            for item in self._store.hub.take_inbox(NEVER):
+                item.apply()
+            if self.refresh(snapshots):
+                return
+        log.info("the accounts were not compared at the end: they moved")
 
     def _correct(self, position: Position, size: float) -> None:
         symbol, quantity = position.symbol, position.quantity

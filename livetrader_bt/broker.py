@@ -131,7 +131,10 @@ class LiveTraderBroker(bt.BrokerBase):
         self._ids.hold()
         self._books.open(feeds, self._ids if self.p.adopt else None)
         self.orders.extend(self._books.adopted)
-        if self.p.refresh_every and not (self.follows_bars and _nights_are_free(feeds)):
+        self._refreshes = bool(self.p.refresh_every) and not (
+            self.follows_bars and _nights_are_free(feeds)
+        )
+        if self._refreshes:
             store.post(lambda: self._books.keep_fresh(self.p.refresh_every))
         if self.p.backfill_orders == "simulate":
             self._simulation = simulate(store, self.cerebro, self.account, self.p.check_margin)
@@ -145,6 +148,8 @@ class LiveTraderBroker(bt.BrokerBase):
             self._begun = True
             unsent = self._groups.clear()
             leave(self._store, self._books.orders, requests, unsent, self.p.stop_orders)
+            if self._refreshes:
+                self._books.close()
             self._ids.release()
         self._store.stop()
 

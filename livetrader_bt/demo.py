@@ -9,18 +9,11 @@ orders on the warm-up day, start flat, and must fill alike, order by order.
 from __future__ import annotations
 
 import contextlib
-import os
-import shutil
-import signal
-import subprocess
-import sys
 import sysconfig
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.progress import (
@@ -31,13 +24,15 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 
+from livetrader_bt.live_demo import STRATEGY as LIVE_STRATEGY
+from livetrader_bt.live_demo import LiveResult, print_live, trade_live
+from livetrader_bt.process import serving
 from livetrader_bt.report import compare_fills, print_report, write_picture
 from livetrader_bt.results import FillComparison, RunSummary
 from livetrader_bt.run import run_strategy
 from livetrader_bt.store import LiveTraderStore
 from livetrader_bt.times import moment_ms
-from livetrader_core.errors import ConfigError, LiveTraderError, Unavailable
-from livetrader_core.rpc import Client
+from livetrader_core.errors import ConfigError
 
 SYMBOLS = ("US.BABA", "FOREX.EURUSD", "SHFE.cu2002")
 #: The recorded copper future is of 2019; moved by whole weeks it shares the others' days.
@@ -45,31 +40,37 @@ SHIFT_WEEKS = 52
 CASH = {"USD": 200_000.0, "CNY": 1_000_000.0}
 RATES = {"CNY": 0.15}
 STRATEGY = "sma_cross.py"
-#: Seconds that the server may take to start: loading tqsdk takes some.
-_START = 60.0
 
 
 @dataclass(frozen=True)
 class Window:
-    """A day to warm up, then five trading days; bars closing up to ``live_from`` only warm up."""
+    """A day to warm up, then four trading days; bars closing up to ``live_from`` only warm up."""
 
     warm_up_from: str
     live_from: str
     until: str
 
 
-RECORDED = Window("2020-11-02T00:00", "2020-11-03T00:00", "2020-11-10T00:00")
-GENERATED = Window("2025-11-03T00:00", "2025-11-04T00:00", "2025-11-11T00:00")
+RECORDED = Window("2020-11-02T00:00", "2020-11-03T00:00", "2020-11-07T00:00")
+GENERATED = Window("2025-11-03T00:00", "2025-11-04T00:00", "2025-11-08T00:00")
 
 
 @dataclass(frozen=True)
 class DemoResult:
-    """What the demo found: both runs, their comparison, and where the picture is."""
+    """What the demo found: both runs, their comparison, where the picture is, and what the live
+    part found if it was played.
+    """
 
     backtest: RunSummary
     paper: RunSummary
     comparison: FillComparison
     picture: Path
+    live: LiveResult | None = None
+
+    @property
+    def equal(self) -> bool:
+        """Whether nothing differs anywhere."""
+        return self.comparison.identical and (self.live is None or self.live.equal)
 
 
 def run_demo(
@@ -79,12 +80,14 @@ def run_demo(
     strategy: Path | None = None,
     console: Console | None = None,
     venues: bool = True,
+    live: bool = True,
 ) -> DemoResult:
     """Run the demo and print its report.
 
     ``data`` is a folder of recorded klines; without it they are generated from ``seed``. The
     picture, the server's configuration and log, and the order journal are written to ``output``.
-    Without ``venues`` the server reads the klines itself, with no venue's protocol between.
+    Without ``venues`` the server reads the klines itself, with no venue's protocol between, and
+    without ``live`` the part that trades the venues is left out.
 
     Raises ConfigError, Unavailable.
     """
@@ -104,7 +107,13 @@ def run_demo(
     picture = output / "demo.png"
     write_picture(picture, backtest, paper)
     console.print(f"picture    [bold]{picture}[/]")
-    return DemoResult(backtest, paper, comparison, picture)
+    traded = None
+    if live and venues:
+        console.print()
+        console.print("[bold]the same, live[/]: one strategy trades three simulated venues at once")
+        traded = trade_live(output / "live", find_strategy(LIVE_STRATEGY), seed, console)
+        print_live(traded, console)
+    return DemoResult(backtest, paper, comparison, picture, traded)
 
 
 def find_strategy(name: str) -> Path:
@@ -146,37 +155,6 @@ def _introduce(
 # --------------------------------------------------------------------------- the server
 
 
-@contextlib.contextmanager
-def serving(output: Path, settings: str) -> Iterator[str]:
-    """A server process on an ipc endpoint of its own; it is gone when the block ends.
-
-    ``settings`` is its livetrader.toml without the endpoint.
-    """
-    folder = Path(tempfile.mkdtemp(prefix="livetrader-"))
-    endpoint = f"ipc://{folder}/demo"
-    config = output / "livetrader.toml"
-    config.write_text(f"{settings}\n[server]\nendpoint = {endpoint!r}\n")
-    log_path = output / "server.log"
-    try:
-        with log_path.open("w") as log:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "livetrader_core.cli", "--config", str(config), "serve"],
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                stdin=subprocess.DEVNULL,
-                # Ctrl-C reaches this process only, which then ends the server in good order.
-                start_new_session=True,
-                env={**os.environ, "PYTHONUNBUFFERED": "1"},
-            )
-            try:
-                _wait_until_ready(process, endpoint, log_path)
-                yield endpoint
-            finally:
-                _end(process)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
 def _configuration(output: Path, data: Path | None, seed: int, window: Window, venues: bool) -> str:
     journal = output / "journal.sqlite"
     for old in output.glob("journal.sqlite*"):
@@ -204,35 +182,6 @@ def _configuration(output: Path, data: Path | None, seed: int, window: Window, v
         f"cash = {{ {', '.join(f'{k} = {v}' for k, v in CASH.items())} }}",
     ]
     return "\n".join(lines) + "\n"
-
-
-def _wait_until_ready(process: subprocess.Popen[Any], endpoint: str, log: Path) -> None:
-    deadline = time.monotonic() + _START
-    while True:
-        if process.poll() is not None:
-            raise Unavailable(
-                f"the server ended with code {process.returncode}: {log.read_text().strip()}"
-            )
-        try:
-            with Client(timeout=1.0) as client:
-                client.connect(endpoint)
-                return
-        except LiveTraderError:
-            if time.monotonic() > deadline:
-                raise Unavailable(
-                    f"the server did not answer within {_START:g} s; see {log}"
-                ) from None
-            time.sleep(0.05)
-
-
-def _end(process: subprocess.Popen[Any]) -> None:
-    if process.poll() is None:
-        process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(10.0)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
 
 
 # --------------------------------------------------------------------------- the two runs

@@ -20,6 +20,7 @@
     │   ├── EndpointInUse
     │   └── InsecureEndpoint
     └── StorageError           the journal or the kline store cannot be read or written
+        └── JournalInUse       another process has the journal open
 
 ``retry`` says whether repeating the same call can help.
 """
@@ -111,6 +112,10 @@ class InsecureEndpoint(EndpointError):
 
 class StorageError(LiveTraderError):
     """A journal or store could not be read or written."""
+
+
+class JournalInUse(StorageError):
+    """The journal is open elsewhere: one server at a time writes it."""
 
 
 def _tree(root: type[LiveTraderError]) -> dict[str, type[LiveTraderError]]:

@@ -24,7 +24,12 @@ from livetrader_core.models import Balance
 @json_option
 @pass_settings
 def command(settings: Settings, endpoint: str | None, as_json: bool) -> None:
-    """The accounts, one for each venue and currency, as the venues say."""
+    """The accounts, one for each venue and currency, as the venues say.
+
+    \b
+    livetrader balance
+    livetrader balance --json
+    """
     with settings.connected(endpoint) as client:
         balances = client.fetch_balance()
     if as_json:

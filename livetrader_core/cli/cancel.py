@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import click
@@ -15,7 +16,7 @@ from livetrader_core.cli.context import (
     pass_settings,
     yes_option,
 )
-from livetrader_core.errors import LiveTraderError
+from livetrader_core.errors import LiveTraderError, OutcomeUnknown, Unavailable
 from livetrader_core.models import Order, OrderStatus
 
 if TYPE_CHECKING:
@@ -53,13 +54,17 @@ def command(
 
     ORDER_ID is the first column of `livetrader orders`. Ends with code 1 if one was not canceled.
     New orders are still taken: `livetrader kill` stops that too.
+
+    \b
+    livetrader cancel b-17 b-18
+    livetrader cancel --all --symbol US.BABA --yes
     """
     if bool(names) == everything:
         raise click.UsageError("name the orders, or say --all")
     if symbol is not None and not everything:
         raise click.UsageError("--symbol goes with --all")
     with settings.connected(endpoint) as client:
-        chosen = list(names)
+        chosen = list(dict.fromkeys(names))
         if everything:
             orders = client.fetch_open_orders()
             chosen = [o.client_order_id for o in orders if symbol in (None, o.symbol)]
@@ -75,30 +80,44 @@ def command(
 
 def _cancel(settings: Settings, client: Client, names: Sequence[str], wait: float) -> int:
     """Cancel all first, then wait; returns how many were not canceled."""
-    asked, failed = [], 0
+    asked: dict[str, str] = {}
+    failed = 0
     for name in names:
         try:
             client.cancel_order(name)
-            asked.append(name)
+            asked[name] = ""
+        except (OutcomeUnknown, Unavailable) as error:
+            asked[name] = f" ({error})"  # it may have been heard all the same
         except LiveTraderError as error:
             failed += 1
             settings.say((f"{name}: ", "bold"), (f"not canceled: {error}", "red"))
     deadline = time.monotonic() + wait
-    for name in asked:
+    for name, doubt in asked.items():
         order = _ended(client, name, deadline)
         if order is not None and order.status is OrderStatus.CANCELED:
             filled = f", {order.filled:g} of it filled before" if order.filled else ""
             settings.say((f"{name}: ", "bold"), f"canceled{filled}")
             continue
         failed += 1
-        state = "gone" if order is None else order.status.value.replace("_", " ")
-        settings.say((f"{name}: ", "bold"), (f"not canceled, it is {state}", "red"))
+        settings.say((f"{name}: ", "bold"), (f"{_told(order)}{doubt}", "red"))
     return failed
 
 
+def _told(order: Order | None) -> str:
+    if order is None:
+        return "not known whether it was canceled: the server could not be asked"
+    state = order.status.value.replace("_", " ")
+    if order.status.is_final:
+        return f"not canceled, it is {state}"
+    return f"not canceled yet, it is {state}; `livetrader orders` shows what becomes of it"
+
+
 def _ended(client: Client, name: str, deadline: float) -> Order | None:
+    """The order when it has ended, else as it was last seen; None if it was not."""
+    seen: Order | None = None
     while True:
-        order = client.fetch_order(name)
-        if order is None or order.status.is_final or time.monotonic() > deadline:
-            return order
+        with suppress(Unavailable):  # the server may be back before the deadline
+            seen = client.fetch_order(name)
+        if (seen is not None and seen.status.is_final) or time.monotonic() > deadline:
+            return seen
         time.sleep(_PAUSE)

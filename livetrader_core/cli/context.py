@@ -5,15 +5,15 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from livetrader_core.config import Config
     from livetrader_core.rpc import Client
     from livetrader_core.rpc.keys import Keys
+
+Item = TypeVar("Item")
 
 #: How long a command waits for a server that may not be there, and for an answer of one, seconds.
 PROBE_TIMEOUT, PATIENCE = 2.0, 30.0
@@ -96,6 +98,13 @@ class Settings:
             return None
         return endpoint
 
+    def watched(self, items: Iterable[Item], what: str, count: int | None) -> Iterable[Item]:
+        """``items``, with progress on standard error if that is a terminal."""
+        from rich.progress import track
+
+        hidden = not self.notes.is_terminal
+        return track(items, what, total=count, console=self.notes, transient=True, disable=hidden)
+
     @contextmanager
     def connected(self, given: str | None, timeout: float = PATIENCE) -> Iterator[Client]:
         """A client of the given or the configured server; each request has ``timeout`` seconds.
@@ -165,14 +174,28 @@ def show_number(value: float) -> str:
     return f"{value:,.10f}".rstrip("0").rstrip(".")
 
 
+def show_average(value: float) -> str:
+    """An average price for people: not more digits than a price may have."""
+    return show_number(round(value, 6))
+
+
 def show_money(value: float) -> str:
     """An amount of money for people, to the cent."""
     return f"{value:,.2f}"
 
 
-def make_table(title: str, *columns: str, numbers: Sequence[str] = ()) -> Table:
+class PlainTable(Table):
+    """A table whose cells are shown as they are: ids and reasons may have brackets in them."""
+
+    def add_row(self, *cells: RenderableType | None, **options: Any) -> None:
+        """As rich's, but text is no markup."""
+        plain = (Text(cell) if isinstance(cell, str) else cell for cell in cells)
+        super().add_row(*plain, **options)
+
+
+def make_table(title: str, *columns: str, numbers: Sequence[str] = ()) -> PlainTable:
     """A table in the style of all commands; those of ``columns`` in ``numbers`` stand right."""
-    table = Table(title=title, title_justify="left", title_style="bold")
+    table = PlainTable(title=title, title_justify="left", title_style="bold")
     for name in columns:
         table.add_column(name, justify="right" if name in numbers else "left", overflow="fold")
     return table

@@ -6,12 +6,12 @@ import csv
 import json
 import sys
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import Any, TextIO
 
 import click
-from rich.progress import track
 
 from livetrader_core.cli.context import (
     Settings,
@@ -21,12 +21,9 @@ from livetrader_core.cli.context import (
     show_moment,
     show_number,
 )
-from livetrader_core.errors import StorageError, Unavailable
-from livetrader_core.models import Order, TradeEvent
-
-if TYPE_CHECKING:
-    from livetrader_core.rpc import Client
-    from livetrader_core.trade.journal import JournalReader
+from livetrader_core.cli.journal_source import open_source
+from livetrader_core.errors import StorageError
+from livetrader_core.models import Fill, Order, TradeEvent
 
 _file = click.option(
     "--file",
@@ -46,16 +43,32 @@ def command() -> None:
 
 @command.command("show")
 @click.argument("names", metavar="[ORDER_ID…]", nargs=-1)
-@click.option("--limit", default=20, show_default=True, help="How many of the latest events.")
+@click.option(
+    "--limit",
+    type=click.IntRange(min=1),
+    default=20,
+    show_default=True,
+    help="How many of the latest events, if no order is named.",
+)
 @_file
 @endpoint_option
 @pass_settings
 def show(
     settings: Settings, names: tuple[str, ...], limit: int, file: Path | None, endpoint: str | None
 ) -> None:
-    """Print the events of the named orders, or the latest of all."""
-    with _events(settings, file, endpoint) as events:
-        chosen = [e for e in events if not names or e.order.client_order_id in names]
+    """Print the events of the named orders, or the latest of all.
+
+    \b
+    livetrader journal show
+    livetrader journal show b-17 b-18
+    livetrader journal show --file copy.sqlite --limit 100
+    """
+    with open_source(settings, file, endpoint) as journal:
+        if names:
+            events = settings.watched(journal.events_of(names), journal.where, None)
+        else:
+            events = journal.latest(limit)
+        chosen = list(events)
     if not chosen:
         settings.say(("none", "dim"))
         return
@@ -64,12 +77,12 @@ def show(
         *("event", "time (UTC)", "order", "symbol", "what", "status", "filled"),
         numbers=("event", "filled"),
     )
-    for event in chosen if names else chosen[-limit:]:
-        table.add_row(*_row(event))
+    for event in chosen:
+        table.add_row(*_cells(event))
     settings.out.print(table)
 
 
-def _row(event: TradeEvent) -> tuple[str, ...]:
+def _cells(event: TradeEvent) -> tuple[str, ...]:
     order, fill = event.order, event.fill
     what = f"{order.side.value} {show_number(order.quantity)} {order.type.value}"
     if fill is not None:
@@ -91,19 +104,14 @@ def _row(event: TradeEvent) -> tuple[str, ...]:
 @endpoint_option
 @pass_settings
 def verify(settings: Settings, file: Path | None, endpoint: str | None) -> None:
-    """Check that the journal holds together; ends with code 1 if it does not."""
-    from livetrader_core.trade.audit import audit_events, audit_file
+    """Check that the journal holds together; ends with code 1 if it does not.
 
-    reader, client = _open(settings, file, endpoint)
-    if reader is not None:
-        with reader:
-            audit = audit_file(reader)
-        where = str(reader.path)
-    else:
-        assert client is not None
-        with client:
-            audit = audit_events(_pages(client))
-        where = "the running server's journal (its events; stop it to have the file checked too)"
+    \b
+    livetrader journal verify
+    livetrader journal verify --file copy.sqlite
+    """
+    with open_source(settings, file, endpoint) as journal:
+        audit, where = journal.audit(settings), journal.where
     for fault in audit.faults:
         settings.say(("fault  ", "red"), fault)
     settings.say(
@@ -151,116 +159,62 @@ def export(
     livetrader journal export fills --output fills.csv
     livetrader journal export events --format jsonl | gzip > events.jsonl.gz
     """
-    with _events(settings, file, endpoint) as events:
-        records = _records(what, events)
+    with open_source(settings, file, endpoint) as journal:
+        records: Iterable[Any] = getattr(journal, what)()
+        if output is not None or not settings.out.is_terminal:
+            records = settings.watched(records, what, journal.count(what))
         if output is None:
-            _write(sys.stdout, kind, records)
+            _write(sys.stdout, kind, what, records)
             return
-        shown = track(records, f"{output}", console=settings.notes, transient=True)
-        with output.open("w", encoding="utf-8", newline="") as target:
-            count = _write(target, kind, shown)
+        with _replacing(output) as target:
+            count = _write(target, kind, what, records)
     settings.note(f"{output}: {count:,} {what}")
 
 
-def _records(what: str, events: Iterable[TradeEvent]) -> Iterator[dict[str, Any]]:
-    if what == "events":
-        for event in events:
-            order = event.order.to_dict()
-            fill = event.fill.to_dict() if event.fill else {}
-            yield {
-                "seq": event.seq,
-                "clock": event.clock,
-                **order,
-                **{f"fill_{name}": fill.get(name, "") for name in _FILL_FIELDS},
-            }
-    elif what == "fills":
-        yield from (event.fill.to_dict() for event in events if event.fill)
-    else:
-        orders: dict[str, Order] = {}
-        for event in events:
-            orders[event.order.client_order_id] = event.order
-        yield from (order.to_dict() for order in orders.values())
+@contextmanager
+def _replacing(path: Path) -> Iterator[TextIO]:
+    """A file that takes the place of ``path`` when all was written to it. Raises StorageError."""
+    part = path.with_name(f"{path.name}.part")
+    try:
+        with part.open("w", encoding="utf-8", newline="") as target:
+            yield target
+        part.replace(path)
+    except BaseException as error:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise StorageError(f"{path}: cannot be written: {error.strerror}") from error
+        raise
 
 
-_FILL_FIELDS = ("trade_id", "quantity", "price", "commission", "datetime")
+_ORDER = [field.name for field in fields(Order)]
+_FILL = [field.name for field in fields(Fill)]
+_COLUMNS = {
+    "orders": _ORDER,
+    "fills": _FILL,
+    "events": ["seq", "clock", *_ORDER, *(f"fill_{name}" for name in _FILL)],
+}
 
 
-def _write(target: TextIO, kind: str, records: Iterable[dict[str, Any]]) -> int:
+def _write(
+    target: TextIO, kind: str, what: str, records: Iterable[Order | Fill | TradeEvent]
+) -> int:
     count = 0
-    writer: csv.DictWriter[str] | None = None
+    rows = csv.DictWriter(target, _COLUMNS[what])
+    if kind == "csv":
+        rows.writeheader()
     for record in records:
         count += 1
-        if kind == "jsonl":
-            target.write(json.dumps(record, ensure_ascii=False) + "\n")
-            continue
-        if writer is None:
-            writer = csv.DictWriter(target, list(record))
-            writer.writeheader()
-        writer.writerow(record)
+        if kind == "csv":
+            rows.writerow(_row(record))
+        else:
+            target.write(json.dumps(record.to_dict(), ensure_ascii=False) + "\n")
     return count
 
 
-# ---- where events come from
-
-
-@contextmanager
-def _events(
-    settings: Settings, file: Path | None, endpoint: str | None
-) -> Iterator[Iterable[TradeEvent]]:
-    reader, client = _open(settings, file, endpoint)
-    if reader is not None:
-        with reader:
-            yield _read(reader)
-    elif client is not None:
-        with client:
-            yield _pages(client)
-
-
-def _open(
-    settings: Settings, file: Path | None, endpoint: str | None
-) -> tuple[JournalReader | None, Client | None]:
-    """The file, or, if a server has it open or was named, a client of that server."""
-    from livetrader_core.trade.journal import JournalReader
-
-    if endpoint is not None and file is not None:
-        raise click.UsageError("--file and --endpoint are one or the other")
-    if endpoint is not None:
-        return None, _client(settings, endpoint)
-    path = file or settings.config.journal.path
-    try:
-        return JournalReader(path), None
-    except StorageError as error:
-        if file is not None or "locked" not in str(error):
-            raise
-        try:
-            return None, _client(settings, settings.server)
-        except Unavailable:
-            raise error from None
-
-
-def _client(settings: Settings, endpoint: str) -> Client:
-    from livetrader_core.cli.context import PATIENCE, PROBE_TIMEOUT
-    from livetrader_core.rpc import Client
-
-    client = Client(timeout=PROBE_TIMEOUT, keys=settings.keys)
-    client.connect(endpoint)
-    client.timeout = PATIENCE
-    return client
-
-
-def _read(reader: JournalReader) -> Iterator[TradeEvent]:
-    for seq, body in reader.bodies("events", "seq"):
-        try:
-            yield TradeEvent.from_dict(json.loads(body))
-        except (ValueError, TypeError, KeyError) as error:
-            raise StorageError(
-                f"journal {reader.path}: event {seq} cannot be read ({error}); "
-                "`livetrader journal verify` says what is damaged"
-            ) from error
-
-
-def _pages(client: Client) -> Iterator[TradeEvent]:
-    seq = 0
-    while page := client.fetch_events(seq):
-        yield from page
-        seq = page[-1].seq
+def _row(record: Order | Fill | TradeEvent) -> dict[str, Any]:
+    if not isinstance(record, TradeEvent):
+        return record.to_dict()
+    fill = record.fill.to_dict() if record.fill else {}
+    of_fill = {f"fill_{name}": value for name, value in fill.items()}
+    return {"seq": record.seq, "clock": record.clock, **record.order.to_dict(), **of_fill}

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import click
 from rich.table import Table
+from rich.text import Text
 
 from livetrader_core.cli.context import (
     Settings,
@@ -15,6 +16,7 @@ from livetrader_core.cli.context import (
     parse_moment,
     pass_settings,
     print_json,
+    show_average,
     show_moment,
     show_number,
 )
@@ -92,13 +94,23 @@ def orders_table(orders: Sequence[Order], title: str = "Orders") -> Table:
     """Orders for people, one in a row."""
     table = make_table(
         title,
-        *("id", "symbol", "order", "quantity", "filled", "price", "until", "status", "since (UTC)"),
+        *(
+            "id",
+            "symbol",
+            "order",
+            "quantity",
+            "filled",
+            "price",
+            "until (UTC)",
+            "status",
+            "since (UTC)",
+        ),
         numbers=("quantity", "filled", "price"),
     )
     for order in orders:
         filled = show_number(order.filled)
         if order.filled:
-            filled += f" at {show_number(order.average_price)}"
+            filled += f" at {show_average(order.average_price)}"
         table.add_row(
             order.client_order_id,
             order.symbol,
@@ -153,11 +165,9 @@ def _until(order: Order) -> str:
     return order.time_in_force.value
 
 
-def _status(order: Order) -> str:
-    from rich.markup import escape
-
+def _status(order: Order) -> Text:
     style = _STYLES.get(order.status, "default")
-    text = f"[{style}]{order.status.value.replace('_', ' ')}[/]"
+    text = Text.assemble((order.status.value.replace("_", " "), style))
     if order.held:
-        text += ", held by the server"
-    return f"{text}: {escape(order.reason)}" if order.reason else text
+        text.append(", held by the server")
+    return text.append(f": {order.reason}") if order.reason else text

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 from rich.table import Table
+from rich.text import Text
 
 from livetrader_core.cli.context import (
     Settings,
@@ -16,6 +17,7 @@ from livetrader_core.cli.context import (
     make_table,
     pass_settings,
     print_json,
+    show_average,
     show_money,
     show_number,
 )
@@ -34,6 +36,10 @@ def command(settings: Settings, endpoint: str | None, as_json: bool) -> None:
     """What is held, net by symbol, as the venues say.
 
     The profit is at the last kline that the server has published, before commissions.
+
+    \b
+    livetrader positions
+    livetrader positions --json --endpoint tcp://127.0.0.1:7000
     """
     with settings.connected(endpoint) as client:
         positions = client.fetch_positions()
@@ -89,13 +95,13 @@ def positions_table(
         table.add_row(
             position.symbol,
             show_number(position.quantity),
-            show_number(round(position.average_price, 8)),
+            show_average(position.average_price),
             "-" if price is None else show_number(price),
             "-" if profit is None or contract is None else _profit(profit, contract.currency),
         )
     return table
 
 
-def _profit(amount: float, currency: str) -> str:
+def _profit(amount: float, currency: str) -> Text:
     style = "red" if amount < 0 else "green"
-    return f"[{style}]{show_money(amount)}[/] {currency}"
+    return Text.assemble((show_money(amount), style), f" {currency}")

@@ -9,6 +9,7 @@ from livetrader_core.cli.context import (
     confirm,
     endpoint_option,
     json_option,
+    make_table,
     pass_settings,
     print_json,
     yes_option,
@@ -30,6 +31,10 @@ def command(
     Fills that were missed are brought in. What still differs is listed, and while it stems from
     the start of the server it keeps new orders from leaving: look at both sides, then --accept.
     Ends with code 1 while the books disagree.
+
+    \b
+    livetrader reconcile
+    livetrader reconcile --accept
     """
     with settings.connected(endpoint, timeout=60.0) as client:
         report = client.reconcile()
@@ -41,13 +46,21 @@ def command(
     if as_json:
         print_json(report.to_dict())
     else:
-        for told in report.differences:
-            settings.say(("differs  ", "red"), told)
+        if report.differences:
+            table = make_table("Differences", "what does not agree")
+            for told in report.differences:
+                table.add_row(told)
+            settings.out.print(table)
         if report.foreign:
             settings.out.print(orders_table(report.foreign, "Orders that were not placed here"))
         if report.blocked:
             settings.say(("new orders are refused until this is resolved", "bold red"))
-        if not report.differences:
+        if report.differences:
+            advice = (
+                "look at both sides; `livetrader reconcile --accept` takes the venues' for right"
+            )
+            settings.note(advice)
+        else:
             settings.say(("the books agree", "green"))
     if report.differences:
         raise click.exceptions.Exit(1)

@@ -42,6 +42,8 @@ class _Kind:
     port: int
     make: Make
     settings: Callable[[Any, list[str]], dict[str, Any]]
+    #: The settings of the trade adapter beyond those; None where nothing can be traded.
+    trading: Callable[[Any], dict[str, Any]] | None = None
 
 
 def _make_tdx(recordings: Sequence[Recording], clock: Clock, port: int) -> SimulatedVenue:
@@ -51,10 +53,15 @@ def _make_tdx(recordings: Sequence[Recording], clock: Clock, port: int) -> Simul
 
 
 def _make_mt4(recordings: Sequence[Recording], clock: Clock, port: int) -> SimulatedVenue:
+    from livetrader_core.sim.dwx_trading import ExpertInputs
     from livetrader_core.sim.mt4_terminal import Mt4Terminal
 
     ports = (port, port + 1, port + 2) if port else (0, 0, 0)
-    return Mt4Terminal(recordings, clock, "127.0.0.1", *ports)
+    # As a user sets the advisor up who trades with it.
+    inputs = ExpertInputs(maximum_orders=1000, maximum_lots=100.0)
+    return Mt4Terminal(
+        recordings, clock, "127.0.0.1", *ports, balance=_BALANCE, inputs=inputs, freeze=0.0
+    )
 
 
 def _make_tq(recordings: Sequence[Recording], clock: Clock, port: int) -> SimulatedVenue:
@@ -67,6 +74,8 @@ def _make_tq(recordings: Sequence[Recording], clock: Clock, port: int) -> Simula
     return TqServer(recordings, clock, port=port)
 
 
+#: What the account at the MetaTrader 4 terminal begins with (USD).
+_BALANCE = 100_000.0
 _FUTURES = ("SHFE", "INE", "DCE", "CZCE", "CFFEX", "GFEX")
 _KINDS: Mapping[str, _Kind] = {
     "tdx": _Kind(
@@ -95,6 +104,7 @@ _KINDS: Mapping[str, _Kind] = {
             "sub_port": venue.sub_port,
             "symbols": sorted(venue.recordings),
         },
+        lambda venue: {"currency": "USD"},
     ),
     "tq": _Kind(
         "tq",
@@ -106,6 +116,12 @@ _KINDS: Mapping[str, _Kind] = {
             "user": "anybody",
             "auth_url": venue.auth_url,
             "md_url": venue.md_url,
+        },
+        lambda venue: {
+            "kind": "account",
+            "broker": "simulated",
+            "account": "demo",
+            "td_url": venue.td_url,
         },
     ),
 }
@@ -131,6 +147,16 @@ _KINDS: Mapping[str, _Kind] = {
     help="The venue's time when it starts; else now, or a recording's last day.",
 )
 @click.option("--speed", default=1.0, show_default=True, help="How fast its time runs.")
+@click.option(
+    "--clock",
+    metavar="CLOCK",
+    help="Instead of --start and --speed: the clock of another venue, as that one printed it.",
+)
+@click.option(
+    "--books",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write what the account has at the end to this file, as JSON.",
+)
 @click.option("--port", type=click.IntRange(0, 65_533), help="Its (first) port; 0: a free one.")
 @click.option(
     "--fault", "faults", multiple=True, metavar="KIND", help="What goes wrong, at random."
@@ -159,6 +185,8 @@ def command(
     seed: int,
     start: int | None,
     speed: float,
+    clock: str | None,
+    books: Path | None,
     port: int | None,
     faults: tuple[str, ...],
     every: float,
@@ -179,7 +207,7 @@ def command(
         _serve(
             settings,
             _KINDS[kind],
-            _Wish(data, symbols, seed, start, speed, port, faults, every, lasting),
+            _Wish(data, symbols, seed, start, speed, clock, books, port, faults, every, lasting),
             as_json,
         )
     )
@@ -194,6 +222,8 @@ class _Wish:
     seed: int
     start: int | None
     speed: float
+    clock: str | None
+    books: Path | None
     port: int | None
     faults: tuple[str, ...]
     every: float
@@ -201,13 +231,8 @@ class _Wish:
 
 
 async def _serve(settings: Settings, kind: _Kind, wish: _Wish, as_json: bool) -> None:
-    from livetrader_core.clock import SpedClock, SystemClock
-
     recordings = await _recordings(kind, wish)
-    start = _start(recordings, wish)
-    real = start is None and wish.speed == 1
-    now = time.time_ns() // 1_000_000
-    clock = SystemClock() if real else SpedClock(now if start is None else start, wish.speed)
+    clock = _clock(recordings, wish)
     venue = kind.make(recordings, clock, kind.port if wish.port is None else wish.port)
     plan = _faults(venue, wish)
     ended = asyncio.Event()
@@ -219,12 +244,32 @@ async def _serve(settings: Settings, kind: _Kind, wish: _Wish, as_json: bool) ->
             await venue.start()
         except OSError as error:
             raise ConfigError(f"--port: {error.strerror or error}; try --port 0") from None
-        _announce(settings, kind, venue, None if real else str(clock), as_json)
+        _announce(settings, kind, venue, clock, as_json)
         await _until(ended, venue, plan, wish, settings)
+        _write_books(venue, wish.books)
     finally:
         await venue.stop()
     if not as_json:
         settings.say("stopped")
+
+
+def _clock(recordings: Sequence[Recording], wish: _Wish) -> Clock:
+    from livetrader_core.clock import SpedClock, SystemClock, parse_clock
+
+    if wish.clock is not None:
+        return parse_clock(wish.clock)
+    start = _start(recordings, wish)
+    if start is None and wish.speed == 1:
+        return SystemClock()
+    now = time.time_ns() // 1_000_000
+    return SpedClock(now if start is None else start, wish.speed)
+
+
+def _write_books(venue: SimulatedVenue, file: Path | None) -> None:
+    if file is None:
+        return
+    books = venue.books()
+    file.write_text(json.dumps(None if books is None else books.to_dict(), indent=2) + "\n")
 
 
 async def _recordings(kind: _Kind, wish: _Wish) -> list[Recording]:
@@ -234,7 +279,7 @@ async def _recordings(kind: _Kind, wish: _Wish) -> list[Recording]:
 
     if wish.data is None:
         # Around the start, so that there is a past to ask for and a future to wait for.
-        moment = time.time_ns() // 1_000_000 if wish.start is None else wish.start
+        moment = _now(wish)
         replay = ReplayMarket(
             "generated", start=moment, seed=wish.seed, symbols=wish.symbols or kind.symbols
         )
@@ -251,6 +296,15 @@ async def _recordings(kind: _Kind, wish: _Wish) -> list[Recording]:
             f"--data: {wish.data or 'generated klines'} hold nothing of {', '.join(kind.markets)}"
         )
     return found
+
+
+def _now(wish: _Wish) -> int:
+    """The venue's time, where no recording says it."""
+    from livetrader_core.clock import parse_clock
+
+    if wish.clock is not None:
+        return parse_clock(wish.clock).now()
+    return time.time_ns() // 1_000_000 if wish.start is None else wish.start
 
 
 def _start(recordings: Sequence[Recording], wish: _Wish) -> int | None:
@@ -291,23 +345,41 @@ async def _until(
 
 
 def _announce(
-    settings: Settings, kind: _Kind, venue: SimulatedVenue, clock: str | None, as_json: bool
+    settings: Settings, kind: _Kind, venue: SimulatedVenue, clock: Clock, as_json: bool
 ) -> None:
+    from livetrader_core.clock import SystemClock
     from livetrader_core.models import market_of
 
     markets = sorted({market_of(symbol) for symbol in venue.recordings})
-    table = {"adapter": kind.adapter, **kind.settings(venue, markets)}
-    if clock is not None:
-        table["clock"] = clock
+    own_time = {} if isinstance(clock, SystemClock) else {"clock": str(clock)}
+    quoting = {"adapter": kind.adapter, **kind.settings(venue, markets), **own_time}
+    trading = None
+    if kind.trading is not None:
+        reached = {name: value for name, value in quoting.items() if name != "symbols"}
+        trading = {**reached, **kind.trading(venue)}
     if as_json:
-        click.echo(json.dumps({"settings": table, "symbols": sorted(venue.recordings)}))
+        told = {"settings": quoting, "trading": trading, "symbols": sorted(venue.recordings)}
+        click.echo(json.dumps(told))
         return
     settings.say("simulating  ", (", ".join(sorted(venue.recordings)), "bold"))
     settings.say(f"its time    {show_moment(venue.clock.now())} UTC")
     settings.say("for livetrader.toml:\n")
-    settings.say(f"[markets.{kind.adapter}]")
-    for name, value in table.items():
-        settings.say(f"{name} = {json.dumps(value)}")
+    _say_table(settings, f"markets.{kind.adapter}", quoting)
+    if trading is not None:
+        settings.say("")
+        _say_table(settings, f"trades.{kind.adapter}", trading)
     if kind.adapter == "tq":
-        settings.say("\nand in the environment: LIVETRADER_MARKETS__TQ__PASSWORD=anything")
+        settings.say("\nand in the environment:")
+        for name in (
+            "MARKETS__TQ__PASSWORD",
+            "TRADES__TQ__PASSWORD",
+            "TRADES__TQ__ACCOUNT_PASSWORD",
+        ):
+            settings.say(f"LIVETRADER_{name}PASSWORD=anything")
     settings.say("")
+
+
+def _say_table(settings: Settings, name: str, table: Mapping[str, Any]) -> None:
+    settings.say(f"[{name}]")
+    for key, value in table.items():
+        settings.say(f"{key} = {json.dumps(value)}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.console import Group, RenderableType
 from rich.live import Live
-from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
 from livetrader_core.cli.balance import balances_table
 from livetrader_core.cli.context import (
+    PATIENCE,
     PROBE_TIMEOUT,
     Settings,
     endpoint_option,
@@ -32,6 +32,7 @@ from livetrader_core.cli.orders import orders_table
 from livetrader_core.cli.positions import find_contracts, last_prices, positions_table
 from livetrader_core.errors import LiveTraderError, NotAllowed, UnknownMethod
 from livetrader_core.models import Balance, Contract, KillState, Order, Position
+from livetrader_core.timeframe import duration_ms
 
 if TYPE_CHECKING:
     from livetrader_core.rpc import Client
@@ -61,6 +62,11 @@ def command(
 
     In a terminal the view follows until Ctrl-C; elsewhere, with --once or with --json it is
     printed once. Profit is at the last kline that the server published, before commissions.
+
+    \b
+    livetrader status
+    livetrader status --once --endpoint tcp://127.0.0.1:7000
+    livetrader status --json
     """
     where = endpoint or settings.server
     if as_json or once or not settings.out.is_terminal:
@@ -70,12 +76,15 @@ def command(
         else:
             settings.out.print(view.render(where))
         return
-    _follow(settings, endpoint, where, every)
+    _follow(settings, where, every)
 
 
 @dataclass
 class View:
-    """What is shown of one moment; ``trades`` is False where nothing may be known of trading."""
+    """What is shown of one moment; ``trades`` is False where nothing may be known of trading.
+
+    ``unknown`` says why positions or balances could not be had: a venue of several may be down.
+    """
 
     status: Mapping[str, Any]
     markets: Mapping[str, MarketInfo]
@@ -85,9 +94,10 @@ class View:
     positions: list[Position] = field(default_factory=list)
     balances: list[Balance] = field(default_factory=list)
     contracts: dict[str, Contract] = field(default_factory=dict)
+    unknown: dict[str, str] = field(default_factory=dict)
 
     def to_dict(self, endpoint: str) -> dict[str, Any]:
-        """Plain values for a program."""
+        """Plain values for a program; None where something is not known."""
         told: dict[str, Any] = {
             "endpoint": endpoint,
             **self.status,
@@ -98,42 +108,48 @@ class View:
             told["open_orders"] = [order.to_dict() for order in self.orders]
             told["positions"] = [position.to_dict() for position in self.positions]
             told["balances"] = [balance.to_dict() for balance in self.balances]
+            told.update(dict.fromkeys(self.unknown), unknown=self.unknown)
         return told
 
     def render(self, endpoint: str) -> RenderableType:
-        """Tables for people."""
-        parts: list[RenderableType] = [
-            _server_table(endpoint, self.status),
-            _markets_table(self.markets, self.status),
-            _streams_table(self.status),
-        ]
+        """Tables for people; what a low terminal cuts off is the least urgent."""
+        parts: list[RenderableType] = self._alarms() if self.trades else []
+        parts.append(_markets_table(self.markets, self.status))
         if self.trades:
             parts += self._trading()
-        return Group(*parts)
+        return Group(*parts, _streams_table(self.status), _server_table(endpoint, self.status))
 
-    def _trading(self) -> list[RenderableType]:
-        parts: list[RenderableType] = []
+    def _alarms(self) -> list[RenderableType]:
+        alarms: list[RenderableType] = []
         if self.kill.on:
             reason = f": {self.kill.reason}" if self.kill.reason else ""
-            parts.append(Text(f"The kill switch is on{reason}. No order is taken.", "bold red"))
-        parts += [
+            alarms.append(Text(f"The kill switch is on{reason}. No order is taken.", "bold red"))
+        alarms += [
             Text(f"The books differ: {told}", "red") for told in self.status.get("differences", ())
         ]
+        return alarms
+
+    def _trading(self) -> list[RenderableType]:
         title = "Open orders"
         if len(self.orders) > _MOST:
             title += f" (the latest {_MOST} of {len(self.orders):,})"
-        parts.append(orders_table(self.orders[-_MOST:], title) if self.orders else _none(title))
-        if self.positions:
-            prices = last_prices(self.status)
-            parts.append(positions_table(self.positions, self.contracts, prices))
-        else:
-            parts.append(_none("Positions"))
-        parts.append(balances_table(self.balances))
-        return parts
+        prices = last_prices(self.status)
+        return [
+            self._known("positions", self.positions)
+            or positions_table(self.positions, self.contracts, prices),
+            self._known("balances", self.balances) or balances_table(self.balances),
+            orders_table(self.orders[-_MOST:], title) if self.orders else _line(title, "none"),
+        ]
+
+    def _known(self, name: str, records: Sequence[object]) -> Text | None:
+        """A line in the place of a table; None if the table can be shown."""
+        if name in self.unknown:
+            return _line(name.capitalize(), f"not known: {self.unknown[name]}", "red")
+        return None if records else _line(name.capitalize(), "none")
 
 
-def _none(title: str) -> Text:
-    return Text.assemble((f"{title}  ", "bold"), ("none", "dim"))
+def _line(title: str, told: str, style: str = "dim") -> Text:
+    return Text.assemble((f"{title}  ", "bold"), (told, style))
 
 
 # ---- looking
@@ -143,28 +159,44 @@ def _look_once(settings: Settings, endpoint: str | None) -> View:
     from livetrader_core.rpc import Client
 
     with Client(timeout=PROBE_TIMEOUT, keys=settings.keys) as client:
-        return _look(client, client.connect(endpoint or settings.server).markets, {})
+        markets = client.connect(endpoint or settings.server).markets
+        client.timeout = PATIENCE
+        return _look(client, markets, {})
 
 
 def _look(
     client: Client, markets: Mapping[str, MarketInfo], contracts: dict[str, Contract]
 ) -> View:
     """The view of now; ``contracts`` are those known already, and those learnt are added."""
-    view = View(client.status(), markets)
+    view = View(client.status(), markets, contracts=contracts)
     if not any(market.trade for market in markets.values()):
         return view
     with suppress(NotAllowed, UnknownMethod):  # a key that may only read market data
         view.kill = client.kill_state()
         view.orders = client.fetch_open_orders()
-        view.positions = client.fetch_positions()
-        view.balances = client.fetch_balance()
-        new = [position for position in view.positions if position.symbol not in contracts]
-        contracts.update(find_contracts(client, new))
-        view.contracts, view.trades = contracts, True
+        view.trades = True
+    if view.trades:
+        _look_at_accounts(client, view)
     return view
 
 
-def _follow(settings: Settings, endpoint: str | None, where: str, every: float) -> None:
+def _look_at_accounts(client: Client, view: View) -> None:
+    """What the venues are asked for, and may not answer."""
+    try:
+        view.positions = client.fetch_positions()
+    except LiveTraderError as error:
+        view.unknown["positions"] = str(error)
+    try:
+        view.balances = client.fetch_balance()
+    except LiveTraderError as error:
+        view.unknown["balances"] = str(error)
+    if view.unknown:
+        client.status()  # raises if it is the server that is gone, and not a venue
+    new = [position for position in view.positions if position.symbol not in view.contracts]
+    view.contracts.update(find_contracts(client, new))
+
+
+def _follow(settings: Settings, where: str, every: float) -> None:
     """Show it until Ctrl-C; a server that goes away is waited for."""
     from livetrader_core.rpc import Client
 
@@ -172,7 +204,7 @@ def _follow(settings: Settings, endpoint: str | None, where: str, every: float) 
     view: View | None = None
     with (
         Client(timeout=PROBE_TIMEOUT, keys=settings.keys) as client,
-        Live(console=settings.out, auto_refresh=False, vertical_overflow="visible") as live,
+        Live(console=settings.out, auto_refresh=False) as live,
         suppress(KeyboardInterrupt),
     ):
         markets: Mapping[str, MarketInfo] | None = None
@@ -181,17 +213,17 @@ def _follow(settings: Settings, endpoint: str | None, where: str, every: float) 
                 if markets is None:
                     markets = client.connect(where).markets
                 view = _look(client, markets, contracts)
-                live.update(Group(view.render(where), _footer(every)), refresh=True)
+                live.update(Group(_header(every), view.render(where)), refresh=True)
             except LiveTraderError as error:
                 if view is None:
                     raise
                 markets = None
-                lost = Text(f"{error}; trying again", "bold red")
-                live.update(Group(view.render(where), lost), refresh=True)
+                lost = Group(Text("No answer; trying again.", "bold red"), Text(str(error), "red"))
+                live.update(Group(lost, view.render(where)), refresh=True)
             time.sleep(every)
 
 
-def _footer(every: float) -> Text:
+def _header(every: float) -> Text:
     now = show_moment(time.time_ns() // 1_000_000_000 * 1000)
     return Text(f"{now} UTC, every {every:g} s; Ctrl-C ends", "dim")
 
@@ -222,32 +254,40 @@ def _markets_table(markets: Mapping[str, MarketInfo], status: Mapping[str, Any])
         if market.delay_ms:
             pace += f", {market.delay_ms / 60_000:g} min late"
         clock = show_moment(clocks[code]) if clocks.get(code) else "not begun"
-        table.add_row(code, _feed(feeds.get(code)), f"[{style}]{trade}[/]", pace, clock)
+        table.add_row(code, _feed(feeds.get(code)), Text(trade, style), pace, clock)
     return table
 
 
-def _feed(state: str | None) -> str:
-    if state is None:
-        return "connected"
-    return escape(state) if state.startswith("connected") else f"[red]{escape(state)}[/]"
+def _feed(state: str | None) -> Text:
+    state = state or "connected"
+    return Text(state, "" if state.startswith("connected") else "red")
 
 
 def _streams_table(status: Mapping[str, Any]) -> Table:
     table = make_table(
         "Streams",
-        *("stream", "klines", "last opened (UTC)", "close"),
-        numbers=("klines", "close"),
+        *("stream", "klines", "last opened (UTC)", "closed before", "close"),
+        numbers=("klines", "closed before", "close"),
     )
     streams, latest = status.get("streams", {}), status.get("latest", {})
     for name, count in sorted(streams.items())[:_MOST]:
         opened, close = latest.get(name, (0, 0.0))
-        last = (show_moment(opened), show_number(close)) if opened else ("-", "-")
-        table.add_row(name, f"{count:,}", *last)
+        last = (show_moment(opened), _age(name, opened, status), show_number(close))
+        table.add_row(name, f"{count:,}", *(last if opened else ("-", "-", "-")))
     if len(streams) > _MOST:
-        table.add_row(f"[dim]and {len(streams) - _MOST:,} more[/]", "", "", "")
+        table.add_row(Text(f"and {len(streams) - _MOST:,} more", "dim"))
     if not streams:
-        table.add_row("[dim]none is watched[/]", "", "", "")
+        table.add_row(Text("none is watched", "dim"))
     return table
+
+
+def _age(stream: str, opened: int, status: Mapping[str, Any]) -> str:
+    """How long before its venue's clock the kline closed that opened at ``opened`` (UTC ms)."""
+    symbol, _, timeframe = stream.partition(" ")
+    clock = status.get("clocks", {}).get(symbol.partition(".")[0], 0)
+    if not clock:
+        return "-"
+    return _duration(max(0, clock - opened - duration_ms(timeframe)) / 1000)
 
 
 def _duration(seconds: float) -> str:

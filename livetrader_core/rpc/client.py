@@ -82,7 +82,8 @@ def release() -> str:
 
 def _not_connected(endpoint: Endpoint, method: str, timeout: float) -> NotConnected:
     return NotConnected(
-        f"{endpoint}: no server there ({method} waited {timeout:g} s); is it running?"
+        f"{endpoint}: no server there ({method} waited {timeout:g} s); is it running? "
+        "`livetrader serve` starts one"
     )
 
 

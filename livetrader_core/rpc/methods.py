@@ -16,6 +16,7 @@ from livetrader_core.errors import (
 )
 from livetrader_core.local import begin_replays
 from livetrader_core.models import Klines, Order
+from livetrader_core.rpc.guard import Role
 from livetrader_core.rpc.protocol import MAX_EVENTS, PROTOCOL, Reply, Request, kline_topic
 from livetrader_core.rpc.publisher import Publisher, Stream
 from livetrader_core.service import MAX_KLINES, MarketService
@@ -29,6 +30,8 @@ class Peer:
     """What the server knows of one client connection."""
 
     identity: bytes
+    #: What the sender of the request at hand may do.
+    role: Role = Role.ADMIN
     #: When it was last heard (monotonic seconds).
     heard: float = 0.0
     in_flight: int = 0
@@ -158,7 +161,10 @@ class Methods:
         return Reply()
 
     def _status(self, peer: Peer) -> Reply:
-        return Reply(self._tell_status())
+        told = self._tell_status()
+        if peer.role < Role.TRADE:
+            told.pop("differences", None)  # they name what is held
+        return Reply(told)
 
     def _state(self, peer: Peer) -> Reply:
         return Reply(self._publisher.state(self._trade_seq()))

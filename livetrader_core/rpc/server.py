@@ -344,6 +344,7 @@ class Server:
             return
         try:
             check_allowed(client, request.method)
+            peer.role = client.role
             answer = self._methods.answer(peer, request)
         except Exception as error:
             self._reply_failure(peer, request, error)

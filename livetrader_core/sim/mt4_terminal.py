@@ -8,6 +8,7 @@ import random
 import socket as network
 from collections import deque
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import zmq
@@ -15,10 +16,17 @@ import zmq
 from livetrader_core.clock import Clock
 from livetrader_core.errors import EndpointInUse
 from livetrader_core.rpc.sockets import LoopSocket, receive_frame
+from livetrader_core.sim.books import VenueBooks, net
 from livetrader_core.sim.dwx_expert import Build, DwxExpert, build_of
 from livetrader_core.sim.dwx_trading import ExpertInputs
 from livetrader_core.sim.mt4_model import Mt4Model
-from livetrader_core.sim.mt4_trading import INVALID_VOLUME, MARKET_CLOSED, REQUOTE, Mt4Trading
+from livetrader_core.sim.mt4_trading import (
+    INVALID_VOLUME,
+    MARKET_CLOSED,
+    REQUOTE,
+    Mt4Trading,
+    executions,
+)
 from livetrader_core.sim.recording import MINUTE_MS, Recording
 from livetrader_core.sim.venue import Fault, FaultKind, SimulatedVenue
 
@@ -108,6 +116,28 @@ class Mt4Terminal(SimulatedVenue):
         self._dropped = 0
         self._lost = 0
         self._doubled = 0
+
+    def books(self) -> VenueBooks:
+        """The account's; orders are called by their comments, symbols FOREX and their names."""
+        trading = self.trading
+        trading.advance()
+        symbols = {one.name: one.recording.symbol for one in self.model.instruments.values()}
+        fills = [
+            replace(
+                fill,
+                symbol=symbols[fill.symbol],
+                datetime=fill.datetime - self.model.offset(fill.datetime),
+            )
+            for fill in executions(trading)
+        ]
+        held = [t for t in trading.tickets.values() if not t.kind.pending]
+        return VenueBooks(
+            currency=trading.currency,
+            cash=trading.balance,
+            working=[t.comment for t in trading.tickets.values() if t.kind.pending],
+            fills=fills,
+            positions=net((symbols[t.name], t.kind.sign * t.lots) for t in held),
+        )
 
     def _attach(self) -> DwxExpert:
         return DwxExpert(self.model, self._build, self.trading, self.inputs)

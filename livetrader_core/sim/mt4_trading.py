@@ -11,6 +11,7 @@ from collections import deque
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
 
+from livetrader_core.sim.books import BookedFill
 from livetrader_core.sim.mt4_model import Instrument, Mt4Model
 
 
@@ -37,6 +38,8 @@ class OrderKind(IntEnum):
 
 _LONGEST_COMMENT = 31
 _STOP_OUT = 0.5
+#: How the comment of a closed part names the ticket of the rest.
+_REST = "to #"
 
 INVALID_PARAMETERS, INVALID_PRICE, INVALID_STOPS, INVALID_VOLUME = 3, 129, 130, 131
 MARKET_CLOSED, TRADE_DISABLED, NOT_ENOUGH_MONEY, REQUOTE = 132, 133, 134, 138
@@ -359,7 +362,7 @@ class Mt4Trading:
         del self.tickets[ticket.number]
         if rest > 0:
             number = self._next()
-            comment = f"to #{number}"
+            comment = f"{_REST}{number}"
             self.tickets[number] = replace(
                 ticket, number=number, lots=rest, comment=f"from #{ticket.number}"
             )
@@ -374,6 +377,30 @@ class Mt4Trading:
         self.balance = round(self.balance + profit, 2)
         self.history.append(closed)
         return closed
+
+
+def executions(trading: Mt4Trading) -> list[BookedFill]:
+    """All that was bought and sold, in the order of time; times are the server's."""
+    closed = [ticket for ticket in trading.history if ticket.close_price]
+    known = [*closed, *(t for t in trading.tickets.values() if not t.kind.pending)]
+    lots = {ticket.number: ticket.lots for ticket in known}
+    # A close of a part leaves the rest under a new ticket, which was opened with the first.
+    rests = {
+        int(ticket.comment.removeprefix(_REST)): ticket.number
+        for ticket in known
+        if ticket.comment.startswith(_REST)
+    }
+    for rest in sorted(rests, reverse=True):
+        lots[rests[rest]] = round(lots[rests[rest]] + lots[rest], 8)
+    found = [
+        BookedFill(t.name, t.kind.sign * lots[t.number], t.open_price, t.open_time)
+        for t in known
+        if t.number not in rests
+    ]
+    found += [
+        BookedFill(t.name, -t.kind.sign * t.lots, t.close_price, t.close_time) for t in closed
+    ]
+    return sorted(found, key=lambda fill: fill.datetime)
 
 
 def _fill_price(ticket: Ticket, bid: float, ask: float) -> float | None:

@@ -18,6 +18,7 @@ import jwt
 from aiohttp import WSMsgType, web
 
 from livetrader_core.clock import Clock
+from livetrader_core.sim.books import VenueBooks
 from livetrader_core.sim.recording import Recording
 from livetrader_core.sim.tq_contracts import ContractService, product_of
 from livetrader_core.sim.tq_instrument import BEIJING, TICK_MS, Instrument
@@ -86,6 +87,10 @@ class TqServer(SimulatedVenue):
         self._lines: dict[_Socket, asyncio.Task[None]] = {}
         self._runner: web.AppRunner | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+
+    def books(self) -> VenueBooks | None:
+        """Those of the account that logged in first; None: nobody has."""
+        return self.trading.books(self.clock.now())
 
     @property
     def auth_url(self) -> str:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from livetrader_core.models import Contract
+from livetrader_core.sim.books import BookedFill, VenueBooks, net
 from livetrader_core.sim.tq_account import Account
 from livetrader_core.sim.tq_instrument import Instrument
 from livetrader_core.sim.tq_matching import Desk, trading_day
@@ -61,6 +62,22 @@ class Trading:
             self._desks[user] = Desk(account, self._instruments, self._now)
         return self._desks[user]
 
+    def books(self, now: int) -> VenueBooks | None:
+        """Those of the account that logged in first, at ``now`` (UTC ms); None: nobody has."""
+        self.advance(now)
+        desk = next(iter(self._desks.values()), None)
+        if desk is None:
+            return None
+        account = desk.account
+        fills = [_booked(trade) for trade in desk.trades.values()]
+        return VenueBooks(
+            currency="CNY",
+            cash=account.static + account.close_profit - account.commission,
+            working=[key for key, order in desk.orders.items() if order.alive],
+            fills=sorted(fills, key=lambda fill: fill.datetime),
+            positions=net((fill.symbol, fill.quantity) for fill in fills),
+        )
+
     def knows(self, broker: str, user: str, password: str) -> bool:
         """Whether this login is right."""
         if broker == SIMULATED_BROKER:
@@ -85,6 +102,16 @@ class Trading:
         lost = self.lost_answers > 0
         self.lost_answers -= lost
         return lost
+
+
+def _booked(trade: Diff) -> BookedFill:
+    sign = 1 if trade["direction"] == "BUY" else -1
+    return BookedFill(
+        f"{trade['exchange_id']}.{trade['instrument_id']}",
+        float(sign * trade["volume"]),
+        float(trade["price"]),
+        trade["trade_date_time"] // 1_000_000,
+    )
 
 
 @dataclass

@@ -10,6 +10,7 @@ from enum import Enum
 
 from livetrader_core.clock import Clock
 from livetrader_core.errors import InvalidRequest
+from livetrader_core.sim.books import VenueBooks
 from livetrader_core.sim.recording import Recording
 
 
@@ -58,6 +59,10 @@ class SimulatedVenue(ABC):
     @abstractmethod
     async def stop(self) -> None:
         """Close everything; may be called more than once."""
+
+    def books(self) -> VenueBooks | None:
+        """What it has in its books of the one account that trades here; None: there is none."""
+        return None
 
     @abstractmethod
     def _show(self, fault: Fault) -> None:

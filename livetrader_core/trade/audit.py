@@ -7,12 +7,13 @@ forward, fills that belong to an order and add up to what it says.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
 
-from livetrader_core.errors import InvalidRequest
+from livetrader_core.errors import InvalidRequest, StorageError
 from livetrader_core.models import Fill, Order, OrderStatus, TradeEvent, market_of
-from livetrader_core.trade.journal import JournalReader
+from livetrader_core.trade.journal_copy import JournalCopy
+from livetrader_core.trade.progress import STEP
 
 #: Quantities are sums of decimal fractions.
 _DUST = 1e-9
@@ -64,6 +65,8 @@ class Audit:
                 self._fault(event, f"filled falls from {known.filled:g} to {order.filled:g}")
             if known.status.is_final and order.status not in (known.status, OrderStatus.FILLED):
                 self._fault(event, f"goes from {known.status.value} to {order.status.value}")
+            elif STEP[order.status] < STEP[known.status] and not known.held:
+                self._fault(event, f"goes back from {known.status.value} to {order.status.value}")
         if order.filled > order.quantity + _DUST:
             self._fault(event, f"{order.filled:g} filled of {order.quantity:g}")
         if order.status is OrderStatus.FILLED and order.filled < order.quantity - _DUST:
@@ -97,22 +100,31 @@ def audit_events(events: Iterable[TradeEvent]) -> Audit:
     return audit
 
 
-def audit_file(reader: JournalReader) -> Audit:
-    """The audit of a journal's file: its events, and what is derived from them."""
+def audit_file(
+    copy: JournalCopy, watch: Callable[[Iterator[TradeEvent]], Iterable[TradeEvent]] = iter
+) -> Audit:
+    """The audit of a journal's file: its events, and what is derived from them.
+
+    The events are taken through ``watch``, which may tell how far it is.
+    """
     audit = Audit()
-    for (told,) in reader.rows("PRAGMA integrity_check"):
-        if told != "ok":
-            audit.faults.append(f"the file is damaged: {told}")
-    for event in _events(reader, audit):
-        audit.take(event)
-    audit.end()
-    _compare_orders(reader, audit)
-    _compare_fills(reader, audit)
+    try:
+        audit.faults += [f"the file is damaged: {told}" for told in copy.damage()]
+        for event in watch(_events(copy, audit)):
+            try:
+                audit.take(event)
+            except (InvalidRequest, TypeError) as error:  # a field that cannot be what it is
+                audit.faults.append(f"event {event.seq} makes no sense: {error}")
+        audit.end()
+        _compare_orders(copy, audit)
+        _compare_fills(copy, audit)
+    except StorageError as error:  # where SQLite itself cannot go on
+        audit.faults.append(str(error))
     return audit
 
 
-def _events(reader: JournalReader, audit: Audit) -> Iterator[TradeEvent]:
-    for seq, body in reader.bodies("events", "seq"):
+def _events(copy: JournalCopy, audit: Audit) -> Iterator[TradeEvent]:
+    for seq, body in copy.bodies("events", "seq"):
         try:
             event = TradeEvent.from_dict(json.loads(body))
         except (ValueError, TypeError, KeyError, InvalidRequest) as error:
@@ -120,12 +132,12 @@ def _events(reader: JournalReader, audit: Audit) -> Iterator[TradeEvent]:
             continue
         if event.seq != seq:
             audit.faults.append(f"event {seq} calls itself {event.seq}")
-        yield event
+        yield replace(event, seq=seq)
 
 
-def _compare_orders(reader: JournalReader, audit: Audit) -> None:
+def _compare_orders(copy: JournalCopy, audit: Audit) -> None:
     left = dict(audit.orders)
-    for number, body in reader.bodies("orders", "number"):
+    for number, body in copy.bodies("orders", "number"):
         try:
             order = Order.from_dict(json.loads(body))
         except (ValueError, TypeError, KeyError, InvalidRequest) as error:
@@ -139,15 +151,16 @@ def _compare_orders(reader: JournalReader, audit: Audit) -> None:
     audit.faults += [f"order {name}: told of by events, but not among the orders" for name in left]
 
 
-def _compare_fills(reader: JournalReader, audit: Audit) -> None:
+def _compare_fills(copy: JournalCopy, audit: Audit) -> None:
     left = dict(audit.fills)
-    for seq, body in reader.bodies("fills", "seq"):
+    for seq, body in copy.bodies("fills", "seq"):
         try:
             fill = Fill.from_dict(json.loads(body))
-        except (ValueError, TypeError, KeyError) as error:
+            booked = left.pop((market_of(fill.symbol), fill.trade_id), None)
+        except (ValueError, TypeError, KeyError, InvalidRequest) as error:
             audit.faults.append(f"the fill of event {seq} cannot be read: {error}")
             continue
-        if left.pop((market_of(fill.symbol), fill.trade_id), None) != fill:
+        if booked != fill:
             audit.faults.append(f"trade {fill.trade_id}: differs from its event {seq}")
     for code, trade_id in left:
         audit.faults.append(f"trade {trade_id} of {code}: told of by an event, but not booked")

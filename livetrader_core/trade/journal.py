@@ -56,6 +56,15 @@ CREATE INDEX fills_by_time ON fills (datetime, seq);
 """
 
 
+#: The journals that this process has open. Closing a file takes SQLite's locks off it.
+_open_here: set[str] = set()
+
+
+def is_open_here(path: str | Path) -> bool:
+    """Whether this process has the journal in the file ``path`` open."""
+    return os.path.realpath(path) in _open_here
+
+
 class Journal:
     """The journal in the file ``path``; ``":memory:"`` keeps it in memory, for tests.
 
@@ -88,6 +97,7 @@ class Journal:
             if self._connection is not None:
                 self._connection.close()
                 self._connection = None
+                _open_here.discard(os.path.realpath(self.path))
 
     def __del__(self) -> None:
         if getattr(self, "_connection", None) is not None:
@@ -114,6 +124,8 @@ class Journal:
             assert connection is not None
             connection.close()
             raise
+        if self.path != ":memory:":
+            _open_here.add(os.path.realpath(self.path))
         return connection
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
@@ -319,6 +331,7 @@ class Journal:
             return
         connection.close()
         self._connection = None
+        _open_here.discard(os.path.realpath(self.path))
 
     def _usable(self) -> sqlite3.Connection:
         self.open()
@@ -326,63 +339,7 @@ class Journal:
         return self._connection
 
     def _failure(self, what: str, error: Exception) -> StorageError:
-        return StorageError(f"journal {self.path}: cannot {what} it: {error}{_hint(error)}")
-
-
-class JournalReader:
-    """The journal in the file ``path``, to be read and not changed, a page at a time.
-
-    Raises StorageError: there is none, it is damaged, or a server has it open.
-    """
-
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
-        if not self.path.is_file():
-            raise StorageError(f"journal {path}: there is no such file")
-        uri = f"{self.path.resolve().as_uri()}?mode=ro"
-        try:
-            self._connection = sqlite3.connect(uri, uri=True, timeout=1.0, isolation_level=None)
-            (version,) = self._connection.execute("PRAGMA user_version").fetchone()
-        except sqlite3.Error as error:
-            raise self._failure(error) from error
-        if version != SCHEMA_VERSION:
-            self.close()
-            raise StorageError(
-                f"journal {path}: no journal of this livetrader: its layout has version {version}, "
-                f"and not {SCHEMA_VERSION}"
-            )
-
-    def close(self) -> None:
-        """Close the file; may be called more than once."""
-        self._connection.close()
-
-    def __enter__(self) -> JournalReader:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def count(self) -> int:
-        """How many events there are."""
-        return int(self.rows("SELECT count(*) FROM events")[0][0])
-
-    def bodies(self, table: str, order: str) -> Iterator[tuple[Any, str]]:
-        """Key and JSON text of every row of ``table``, sorted by the column ``order``."""
-        query = f"SELECT {order}, body FROM {table} ORDER BY {order}"
-        try:
-            yield from self._connection.execute(query)
-        except sqlite3.Error as error:
-            raise self._failure(error) from error
-
-    def rows(self, query: str) -> list[Any]:
-        """The rows of any other query."""
-        try:
-            return self._connection.execute(query).fetchall()
-        except sqlite3.Error as error:
-            raise self._failure(error) from error
-
-    def _failure(self, error: Exception) -> StorageError:
-        return StorageError(f"journal {self.path}: cannot read it: {error}{_hint(error)}")
+        return StorageError(f"journal {self.path}: cannot {what} it: {error}{hint(error)}")
 
 
 def _insert(connection: sqlite3.Connection, event: TradeEvent) -> None:
@@ -421,7 +378,8 @@ def _dump(record: dict[str, Any]) -> str:
     return json.dumps(record, separators=(",", ":"), allow_nan=False)
 
 
-def _hint(error: Exception) -> str:
+def hint(error: Exception) -> str:
+    """What to do about an error of SQLite's or of the system's; empty if nothing is known."""
     text = str(error)
     if "full" in text or "disk I/O" in text or "No space" in text:
         return "; is the disk full? It works again as soon as there is space"

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from livetrader_core.models import Fill, Order, OrderStatus
 
-_STEP = {
+#: How far each status is on an order's way; it only goes on, except from the server to a venue.
+STEP = {
     OrderStatus.CREATED: 0,
     OrderStatus.SUBMITTED: 1,
     OrderStatus.UNKNOWN: 2,
@@ -50,7 +51,7 @@ def _stale(known: Order, reported: Order) -> bool:
     # A held order has not left yet, although it was accepted: being sent is its next step.
     if known.held and not reported.held:
         return False
-    return _STEP[reported.status] < _STEP[known.status]
+    return STEP[reported.status] < STEP[known.status]
 
 
 def _as_wished(known: Order, reported: Order) -> Order:
@@ -77,7 +78,7 @@ def _status(known: Order, reported: Order, filled: float, stale: bool) -> OrderS
     if known.status.is_final:
         return known.status
     status = known.status if stale else reported.status
-    if filled and _STEP[status] < _STEP[OrderStatus.PARTIALLY_FILLED]:
+    if filled and STEP[status] < STEP[OrderStatus.PARTIALLY_FILLED]:
         return OrderStatus.PARTIALLY_FILLED
     return status
 

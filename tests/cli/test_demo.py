@@ -11,6 +11,7 @@ from rich.console import Console
 
 import livetrader_bt.demo
 from livetrader_bt.demo import DemoResult
+from livetrader_bt.live_demo import LiveResult
 from livetrader_bt.report import compare_fills
 from livetrader_bt.results import RunFill, RunSummary
 from tests.cli.conftest import Run
@@ -30,14 +31,16 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         strategy: Path | None,
         console: Console | None = None,
         venues: bool = True,
+        live: bool = True,
     ) -> DemoResult:
-        asked.update(data=data, output=output, seed=seed, strategy=strategy, venues=venues)
+        asked.update(data=data, output=output, seed=seed, strategy=strategy)
+        asked.update(venues=venues, live=live)
         assert console is not None
         console.print("the report")
         backtest = RunSummary("backtest", [FILL], [])
         paper = RunSummary("paper", asked["paper"], [])
         compared = compare_fills(backtest.fills, paper.fills)
-        return DemoResult(backtest, paper, compared, output / "demo.png")
+        return DemoResult(backtest, paper, compared, output / "demo.png", asked.get("traded"))
 
     monkeypatch.setattr(livetrader_bt.demo, "run_demo", run_demo)
     return asked
@@ -49,6 +52,7 @@ def test_the_demo_by_default(cli: Run, asked: dict[str, Any]) -> None:
     assert "the report" in result.stdout
     assert (asked["data"], asked["output"]) == (None, Path("demo-output"))
     assert asked["venues"]
+    assert asked["live"]
 
 
 def test_what_is_asked_for_is_handed_on(
@@ -65,6 +69,7 @@ def test_what_is_asked_for_is_handed_on(
         "--strategy",
         "mine.py",
         "--replay",
+        "--no-live",
     )
     assert cli("demo", *options).exit_code == 0
     assert asked["data"] == recordings
@@ -72,11 +77,21 @@ def test_what_is_asked_for_is_handed_on(
     assert asked["seed"] == 3
     assert asked["strategy"] == Path("mine.py")
     assert not asked["venues"]
+    assert not asked["live"]
 
 
 def test_runs_that_differ_end_with_1(cli: Run, asked: dict[str, Any]) -> None:
     asked["paper"] = []
     assert cli("demo").exit_code == 1
+
+
+def test_books_that_differ_end_with_1(cli: Run, asked: dict[str, Any]) -> None:
+    asked["traded"] = LiveResult({}, {"USD": (1.0, 1.0)})
+    assert cli("demo").exit_code == 0
+    asked["traded"] = LiveResult({}, {"USD": (1.0, 1.01)})
+    result = cli("demo", "--json")
+    assert result.exit_code == 1
+    assert json.loads(result.stdout)["live"]["equal"] is False
 
 
 def test_json_is_all_that_is_on_standard_output(cli: Run, asked: dict[str, Any]) -> None:

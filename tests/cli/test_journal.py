@@ -11,9 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from livetrader_core.models import Fill, Order, OrderStatus, OrderType, Side
+from livetrader_core.errors import JournalInUse
+from livetrader_core.models import Fill, Order, OrderStatus, OrderType, Side, TradeEvent
 from livetrader_core.rpc import Client
 from livetrader_core.trade.journal import Journal
+from livetrader_core.trade.journal_copy import JournalCopy
 from tests.cli.conftest import Run, served
 
 
@@ -44,6 +46,7 @@ def test_it_is_shown(journal: Path, cli: Run) -> None:
         assert word in table
     assert "asked to" not in cli("journal", "show", "a", "c").stdout
     assert "submitted" not in cli("journal", "show", "--limit", "1").stdout
+    assert cli("journal", "show", "--limit", "0").exit_code == 2
     assert cli("journal", "show", "nobody").stdout.strip() == "none"
     missing = cli("journal", "show", "--file", "elsewhere.sqlite")
     assert missing.exit_code == 1
@@ -91,6 +94,9 @@ DAMAGE: list[tuple[Callable[[sqlite3.Connection], object], str]] = [
     (lambda c: body(c, 2, lambda e: e["order"].update(status="canceled")), "goes from canceled"),
     (lambda c: body(c, 2, lambda e: e["order"].update(symbol="US.X")), "was a buy of US.X"),
     (lambda c: body(c, 2, lambda e: e.update(seq=9)), "calls itself 9"),
+    (lambda c: body(c, 3, lambda e: e["order"].update(status="submitted")), "goes back from"),
+    (lambda c: body(c, 3, lambda e: e["order"].update(filled="much")), "event 3 makes no sense"),
+    (lambda c: body(c, 3, lambda e: e["fill"].update(symbol="BABA")), "event 3 makes no sense"),
 ]
 
 
@@ -133,8 +139,75 @@ def test_it_is_exported(journal: Path, cli: Run, workplace: Path) -> None:
     done = cli("journal", "export", "events", "--output", str(workplace / "events.csv"))
     assert "events.csv: 9 events" in " ".join(done.stderr.split())
     events = list(csv.DictReader(io.StringIO((workplace / "events.csv").read_text())))
+    whole = cli("journal", "export", "events", "--format", "jsonl").stdout.splitlines()
+    kept = Journal(journal)
+    assert [TradeEvent.from_dict(json.loads(line)) for line in whole] == kept.events_after(0)
+    kept.close()
     assert [int(row["seq"]) for row in events] == list(range(1, 10))
     assert [row["fill_trade_id"] for row in events if row["fill_trade_id"]] == ["t1", "t2"]
+
+
+def test_an_export_that_fails_leaves_what_was_there(
+    journal: Path, cli: Run, workplace: Path
+) -> None:
+    target = workplace / "events.csv"
+    target.write_text("of yesterday")
+    with sqlite3.connect(journal) as connection:
+        connection.execute("UPDATE events SET body='[]' WHERE seq=5")
+    connection.close()
+    before = sorted(workplace.iterdir())
+    result = cli("journal", "export", "events", "--output", str(target))
+    assert result.exit_code == 1
+    assert "row 5 of events cannot be read" in result.stderr
+    assert target.read_text() == "of yesterday"
+    assert sorted(workplace.iterdir()) == before
+    nowhere = cli("journal", "export", "fills", "--output", "no/such/folder.csv")
+    assert nowhere.exit_code == 1
+    assert "no/such/folder.csv: cannot be written: No such file" in nowhere.stderr
+
+
+def test_an_empty_export_has_its_columns(workplace: Path, cli: Run) -> None:
+    Journal(workplace / "journal.sqlite").close()
+    assert cli("journal", "export", "fills").stdout.startswith("trade_id,client_order_id,symbol")
+    assert cli("journal", "export", "events").stdout.startswith("seq,clock,client_order_id")
+    assert cli("journal", "export", "orders", "--format", "jsonl").stdout == ""
+
+
+def test_what_a_killed_server_left_is_read_without_a_trace(workplace: Path, cli: Run) -> None:
+    with served(workplace) as server, Client(5.0) as client:
+        client.connect(f"ipc://{workplace}/server")
+        for number in range(5):
+            client.create_order(
+                Order(f"k-{number}", "US.BABA", Side.BUY, OrderType.LIMIT, 1.0, price=10.0)
+            )
+        server.kill()
+        server.wait(10.0)
+    assert (workplace / "journal.sqlite-wal").stat().st_size > 0
+    before = {path: path.read_bytes() for path in workplace.glob("journal*")}
+    verified = cli("journal", "verify")
+    assert verified.exit_code == 0, verified.stdout + verified.stderr
+    assert "10 events, 5 orders" in " ".join(verified.stdout.split())
+    assert "k-4" in cli("journal", "show", "--limit", "2").stdout
+    assert {path: path.read_bytes() for path in workplace.glob("journal*")} == before
+
+
+def test_who_reads_it_keeps_no_server_from_starting(journal: Path) -> None:
+    with JournalCopy(journal) as copy:
+        events = copy.events()
+        assert next(events).seq == 1
+        server = Journal(journal)
+        order = Order("z", "US.BABA", Side.BUY, OrderType.MARKET, 1.0)
+        server.append(5000, order.but(status=OrderStatus.SUBMITTED))
+        with pytest.raises(JournalInUse, match="another process has it open"):
+            JournalCopy(journal)
+        rival = sqlite3.connect(journal, timeout=0.1)
+        with pytest.raises(sqlite3.OperationalError, match="locked"):
+            rival.execute("SELECT * FROM events").fetchall()
+        rival.close()
+        assert [event.seq for event in events] == list(range(2, 10))
+        server.close()
+    with JournalCopy(journal) as copy:
+        assert copy.count() == 10
 
 
 def test_that_of_a_running_server_is_read_by_the_server(workplace: Path, cli: Run) -> None:

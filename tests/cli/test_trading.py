@@ -3,12 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import pty
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -117,52 +111,3 @@ def test_books_that_agree(workplace: Path, cli: Run) -> None:
         assert (result.exit_code, result.stdout) == (0, "the books agree\n")
         assert json.loads(cli("reconcile", "--json").stdout)["differences"] == []
         assert cli("orders", "--venue").stdout.strip() == "none"
-
-
-def test_without_a_server_it_says_where_it_looked(workplace: Path, cli: Run) -> None:
-    commands = ("orders", "positions", "balance", "cancel", "kill", "reconcile", "status")
-    result = cli("orders")
-    assert result.exit_code == 1
-    assert f"ipc://{workplace}/server: no server there" in result.stderr
-    for name in commands:
-        assert "Usage" in cli(name, "--help").stdout
-
-
-def test_the_live_view_outlives_the_server_and_ends_at_ctrl_c(workplace: Path) -> None:
-    master, slave = pty.openpty()
-    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "120", "LINES": "60"}
-    seen = bytearray()
-    with served(workplace):
-        view = subprocess.Popen(
-            [sys.executable, "-m", "livetrader_core.cli", "status", "--every", "0.2"],
-            stdin=slave,
-            stdout=slave,
-            stderr=slave,
-            cwd=workplace,
-            env=environment,
-            start_new_session=True,
-        )
-        os.close(slave)
-        os.set_blocking(master, False)
-
-        def shows(word: bytes) -> bool:
-            try:
-                seen.extend(os.read(master, 65_536))
-            except (BlockingIOError, OSError):
-                time.sleep(0.02)
-            return word in seen
-
-        wait_until(lambda: shows(b"Ctrl-C ends"), 20.0)
-        with Client(5.0) as client:
-            client.connect(f"ipc://{workplace}/server")
-            place(client, "d-1")
-        wait_until(lambda: shows(b"d-1"))
-    wait_until(lambda: shows(b"trying again"), 20.0)
-    seen.clear()
-    with served(workplace):
-        wait_until(lambda: shows(b"Ctrl-C ends"), 20.0)
-        view.send_signal(signal.SIGINT)
-        wait_until(lambda: shows(b"\x00") or view.poll() is not None)
-    os.close(master)
-    assert view.returncode == 0
-    assert b"Traceback" not in seen

@@ -17,7 +17,6 @@ from tests.conformance.trade_table import HEDGING
 from tests.support.dwx_trading import NOON, WIDE, inject_before, net, trade_at, venue_fills
 from tests.support.dwx_venue import EURUSD, USDJPY
 
-_POSITIONS = (OrderKind.BUY, OrderKind.SELL)
 _ORDERS = ("TRADE;OPEN", "TRADE;CLOSE")
 
 
@@ -26,7 +25,7 @@ class DwxTradeRig(TradeRig):
 
     name = "dwx"
     kind = HEDGING
-    trade = DwxTrade
+    trade: ClassVar[type[DwxTrade]] = DwxTrade
     prices: ClassVar[dict[str, float]] = {EURUSD: 1.1, USDJPY: 105.0}
     lot = 1.0
     spread = 1
@@ -54,7 +53,7 @@ class DwxTradeRig(TradeRig):
         await self.terminal.stop()
 
     def adapter(self, market: MarketService) -> TradeBase:
-        return trade_at(self.terminal, self.clock, self.folder / "state.sqlite")
+        return trade_at(self.terminal, self.clock, self.folder / "state.sqlite", self.trade)
 
     async def books(self) -> VenueBooks:
         terminal = self.terminal
@@ -77,10 +76,11 @@ class DwxTradeRig(TradeRig):
         gone = free_port("127.0.0.1")
         ports = {"push_port": gone, "pull_port": gone + 1, "sub_port": gone + 2}
         settings = {"host": "127.0.0.1", "connect_timeout": 0.3, "clock": self.clock}
-        nobody = DwxTrade(**ports, **settings, state=self.folder / "gone.sqlite")
+        nobody = self.trade(**ports, **settings, state=self.folder / "gone.sqlite")
         # The file of the orders of one account is none for another.
         self.terminal.expert.account_number += 1
-        return [nobody, trade_at(self.terminal, self.clock, self.folder / "state.sqlite")]
+        state = self.folder / "state.sqlite"
+        return [nobody, trade_at(self.terminal, self.clock, state, self.trade)]
 
     def lose_next_order(self) -> None:
         inject_before(self.terminal, Fault(FaultKind.LOSE), _ORDERS)
@@ -103,10 +103,10 @@ class DwxTradeRig(TradeRig):
     async def shut(self) -> None:
         self.terminal.trading.closed_market = True
 
-    def gross(self, symbol: str) -> tuple[float, float]:
-        tickets = [t for t in self.terminal.trading.tickets.values() if t.name == symbol[6:]]
-        sides = [sum(t.lots for t in tickets if t.kind is kind) for kind in _POSITIONS]
-        return round(sides[0], 8), round(sides[1], 8)
+    def tickets(self, symbol: str) -> list[float]:
+        tickets = self.terminal.trading.tickets.values()
+        open_ = [t for t in tickets if t.name == symbol[6:] and not t.kind.pending]
+        return [t.kind.sign * t.lots for t in sorted(open_, key=lambda t: t.number)]
 
     def place_foreign(self, symbol: str) -> None:
         price = self.price(symbol, -900)

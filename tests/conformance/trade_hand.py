@@ -8,11 +8,10 @@ from typing import Any
 
 from livetrader_core.errors import Unavailable
 from livetrader_core.models import Fill, Order, OrderStatus, OrderType, Side
+from tests.conformance import hand
 from tests.conformance.hand import until
 from tests.conformance.trade_rig import TradeRig
 
-#: Longest wait for anything, in seconds of the computer: far more than any of it takes.
-PATIENCE = 15.0
 #: Two sums of money are the same if they differ by less.
 CENT = 0.005
 
@@ -127,7 +126,7 @@ async def ends(rig: TradeRig, name: str, *statuses: OrderStatus, minutes: int = 
 async def settled(rig: TradeRig) -> None:
     """Let everything that has happened at the venue be known here, and what leaves be answered."""
     await eventually(rig.session.reconcile)
-    deadline = asyncio.get_running_loop().time() + PATIENCE
+    deadline = asyncio.get_running_loop().time() + hand.PATIENCE
     while leaving := [o for o in await rig.session.fetch_open_orders() if o.status is S.SUBMITTED]:
         assert asyncio.get_running_loop().time() < deadline, f"not answered: {leaving}"
         await asyncio.sleep(0.005)
@@ -135,14 +134,23 @@ async def settled(rig: TradeRig) -> None:
 
 async def eventually(ask: Callable[[], Awaitable[Any]]) -> Any:
     """What ``ask`` gives as soon as the venue can be asked."""
-    deadline = asyncio.get_running_loop().time() + PATIENCE
+    deadline = asyncio.get_running_loop().time() + hand.PATIENCE
     while True:
         try:
             return await ask()
         except Unavailable as error:
             if asyncio.get_running_loop().time() > deadline:
-                raise AssertionError(f"not after {PATIENCE:g} s: {error}") from error
+                raise AssertionError(f"not after {hand.PATIENCE:g} s: {error}") from error
             await asyncio.sleep(0.02)
+
+
+async def becomes(ask: Callable[[], Awaitable[Any]], right: Callable[[Any], bool]) -> Any:
+    """What ``ask`` gives as soon as it is ``right``."""
+    deadline = asyncio.get_running_loop().time() + hand.PATIENCE
+    while not right(found := await eventually(ask)):
+        assert asyncio.get_running_loop().time() < deadline, f"not right: {found}"
+        await asyncio.sleep(0.02)
+    return found
 
 
 # --------------------------------------------------------------------------- what is right
@@ -179,7 +187,7 @@ async def net(rig: TradeRig, symbol: str = "") -> float:
 async def agrees(rig: TradeRig) -> None:
     """Fills, positions, cash and working orders of the session are the venue's, to the cent."""
     told: list[str] = ["nothing was compared"]
-    deadline = asyncio.get_running_loop().time() + PATIENCE
+    deadline = asyncio.get_running_loop().time() + hand.PATIENCE
     while told:
         told = await eventually(lambda: _differences(rig))
         if told and asyncio.get_running_loop().time() > deadline:
@@ -224,7 +232,10 @@ def _told(rig: TradeRig) -> list[Fill]:
 
 
 def once(rig: TradeRig) -> None:
-    """Every event came once and in order, every fill once, and each order's add up."""
+    """Every event came once and in order, every fill and every end once, and fills add up."""
+    for name in {event.order.client_order_id for event in rig.events}:
+        seen = states(rig, name)
+        assert not any(OrderStatus(state).is_final for state in seen[:-1]), f"{name}: {seen}"
     numbers = [event.seq for event in rig.events]
     assert numbers == list(range(1, len(numbers) + 1)), numbers
     fills = _told(rig)

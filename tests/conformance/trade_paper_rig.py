@@ -20,7 +20,7 @@ class PaperRig(TradeRig):
 
     name = "paper"
     kind = PAPER
-    trade = PaperTrade
+    trade: ClassVar[type[PaperTrade]] = PaperTrade
     prices: ClassVar[dict[str, float]] = {"US.A": 100.0, "US.B": 50.0}
     start = START + 14 * 3_600_000
     too_many = 20_000.0
@@ -39,7 +39,7 @@ class PaperRig(TradeRig):
 
     def adapter(self, market: MarketService) -> TradeBase:
         limit = self.part / _VOLUME if self.parts else 0.0
-        self._paper = PaperTrade(market, _CASH, check_margin=True, volume_limit=limit)
+        self._paper = self.trade(market, _CASH, check_margin=True, volume_limit=limit)
         return self._paper
 
     async def books(self) -> VenueBooks:

@@ -158,6 +158,10 @@ class TradeRig(ABC):
         """What is held long and what is held short at the venue, by whomever."""
         raise NotImplementedError(f"{self.name} holds one side only")
 
+    def tickets(self, symbol: str) -> list[float]:
+        """The positions in ``symbol``, oldest first: what each holds, negative if it is short."""
+        raise NotImplementedError(f"{self.name} has no tickets")
+
     def next_day(self) -> int:
         """A moment of the next trading day (UTC ms)."""
         raise NotImplementedError(f"{self.name} does not tell positions by day")

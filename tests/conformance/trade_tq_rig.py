@@ -26,7 +26,7 @@ class TqTradeRig(TradeRig):
 
     name = "tq"
     kind = FUTURES
-    trade = TqTrade
+    trade: ClassVar[type[TqTrade]] = TqTrade
     prices: ClassVar[dict[str, float]] = {REBAR: 3000.0, MEAL: 2800.0}
     spread = 1
     start = MONDAY + BEFORE * MINUTE_MS
@@ -73,7 +73,7 @@ class TqTradeRig(TradeRig):
             "timeout": 1.5,
             "clock": self.clock,
         }
-        return TqTrade(**{**given, **settings})
+        return self.trade(**{**given, **settings})
 
     async def books(self) -> VenueBooks:
         self.venue.trading.advance(self.clock.now())

@@ -312,3 +312,19 @@ def test_keys_lie_in_files_that_only_their_owner_reads(tmp_path: Path) -> None:
 def _private(path: Path) -> Path:
     os.chmod(path, 0o600)
     return path
+
+
+def test_the_status_names_differences_to_none_who_may_not_trade() -> None:
+    async def main() -> None:
+        async with guarded() as (_, endpoint, _market):
+            told = {}
+            for pair in (READER, TRADER):
+                client = AsyncClient(timeout=2.0, keys=keys(pair))
+                await client.connect(endpoint)
+                told[pair.public] = await client.call(calls.status())
+                await client.close()
+            assert "differences" not in told[READER.public]
+            assert told[TRADER.public]["differences"] == []
+            assert told[READER.public].keys() | {"differences"} == told[TRADER.public].keys()
+
+    run(main)

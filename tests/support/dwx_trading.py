@@ -22,10 +22,16 @@ NOON = at("2020-11-04 12:00")
 WIDE = ExpertInputs(maximum_orders=1000, maximum_lots=100.0)
 
 
-def trade_at(terminal: Mt4Terminal, clock: Clock, state: Path, **settings: Any) -> DwxTrade:
+def trade_at(
+    terminal: Mt4Terminal,
+    clock: Clock,
+    state: Path,
+    kind: type[DwxTrade] = DwxTrade,
+    **settings: Any,
+) -> DwxTrade:
     """An adapter for ``terminal`` that is quick to look, to give up and to come back."""
     quick = {"timeout": 0.5, "connect_timeout": 2.0, "retry": 0.01, "longest_retry": 0.05}
-    return DwxTrade(
+    return kind(
         push_port=terminal.push_port,
         pull_port=terminal.pull_port,
         sub_port=terminal.sub_port,

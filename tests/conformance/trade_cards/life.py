@@ -10,9 +10,9 @@ import pytest
 from livetrader_core.errors import ConfigError, NotConnected, Unavailable
 from livetrader_core.models import OrderType, Side, market_of
 from tests.conformance.census import Census
-from tests.conformance.hand import until
+from tests.conformance.hand import PATIENCE, until
 from tests.conformance.trade_cards import card
-from tests.conformance.trade_hand import PATIENCE, bought, eventually, first, place, wish
+from tests.conformance.trade_hand import bought, eventually, first, place, wish
 from tests.conformance.trade_rig import TradeRig
 
 
