@@ -38,6 +38,11 @@ def command() -> None:
 
     The file of a stopped server is read, never changed; that of a running one has the server itself
     read it.
+
+    \b
+    livetrader journal show b-17
+    livetrader journal verify
+    livetrader journal export fills --output fills.csv
     """
 
 
@@ -113,7 +118,9 @@ def verify(settings: Settings, file: Path | None, endpoint: str | None) -> None:
     with open_source(settings, file, endpoint) as journal:
         audit, where = journal.audit(settings), journal.where
     for fault in audit.faults:
-        settings.say(("fault  ", "red"), fault)
+        settings.say(("fault    ", "red"), fault)
+    for missing in audit.missing:
+        settings.say(("missing  ", "yellow"), missing)
     settings.say(
         f"{where}: {audit.events:,} events, {len(audit.orders):,} orders, "
         f"{len(audit.fills):,} fills"
@@ -123,6 +130,12 @@ def verify(settings: Settings, file: Path | None, endpoint: str | None) -> None:
             "keep the file as it is, restore a copy or begin a new one, and reconcile: "
             "docs/journal.md"
         )
+    if audit.missing:
+        settings.note(
+            "the server asks the venues for missing fills when it starts and at `livetrader "
+            "reconcile`; if they stay away: docs/journal.md"
+        )
+    if audit.faults or audit.missing:
         raise click.exceptions.Exit(1)
     settings.say(("it holds together", "green"))
 

@@ -94,7 +94,9 @@ class ServerSource(JournalSource):
 
     def __init__(self, client: Client) -> None:
         self._client = client
-        self.where = "the running server's journal"
+        self.where = (
+            "the running server's journal (its events; stop it to have the file checked too)"
+        )
 
     def events(self) -> Iterator[TradeEvent]:
         return self._after(0)

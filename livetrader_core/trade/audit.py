@@ -21,9 +21,14 @@ _DUST = 1e-9
 
 @dataclass
 class Audit:
-    """Takes events in order; :attr:`faults` says what is wrong with them."""
+    """Takes events in order; :attr:`faults` says what is wrong with them.
+
+    ``missing`` are fills that venues told the sum of, and that a server which died did not get to
+    write: the next start asks for them.
+    """
 
     faults: list[str] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
     orders: dict[str, Order] = field(default_factory=dict)
     fills: dict[tuple[str, str], Fill] = field(default_factory=dict)
     events: int = 0
@@ -77,8 +82,8 @@ class Audit:
         """All events were taken: what can only be said now."""
         for name, order in self.orders.items():
             booked = self._filled.get(name, 0.0)
-            if order.status.is_final and abs(booked - order.filled) > _DUST:
-                self.faults.append(
+            if order.status.is_final and booked < order.filled - _DUST:
+                self.missing.append(
                     f"order {name}: {order.filled:g} filled, but its fills add up to {booked:g}"
                 )
             elif booked > order.filled + _DUST:

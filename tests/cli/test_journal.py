@@ -114,6 +114,27 @@ def test_every_damage_is_told(
     assert "docs/journal.md" in result.stderr
 
 
+def test_fills_that_a_crash_kept_from_the_journal_are_no_damage(journal: Path, cli: Run) -> None:
+    kept = Journal(journal)
+    order = Order("d", "US.BABA", Side.BUY, OrderType.MARKET, 10.0)
+    kept.append(5000, order.but(status=OrderStatus.SUBMITTED))
+    kept.append(6000, order.but(status=OrderStatus.FILLED, filled=10.0, average_price=100.0))
+    kept.close()
+    result = cli("journal", "verify")
+    assert result.exit_code == 1
+    assert "missing order d: 10 filled, but its fills add up to 0" in " ".join(
+        result.stdout.split()
+    )
+    assert "fault" not in result.stdout
+    assert "when it starts" in " ".join(result.stderr.split())
+    assert "keep the file as it is" not in result.stderr
+    kept = Journal(journal)
+    fill = Fill("t9", "d", "US.BABA", Side.BUY, 10.0, 100.0, 0.5, 6000)
+    kept.append(7000, order.but(status=OrderStatus.FILLED, filled=10.0, average_price=100.0), fill)
+    kept.close()
+    assert cli("journal", "verify").exit_code == 0
+
+
 def test_bytes_that_were_overwritten_are_told(journal: Path, cli: Run) -> None:
     content = bytearray(journal.read_bytes())
     content[4096 * 2 : 4096 * 3] = b"\xff" * 4096

@@ -23,7 +23,7 @@ def test_a_wrong_one_fails(
 ) -> None:
     # Far more than the right adapter needs for any of these cards.
     monkeypatch.setattr(hand, "PATIENCE", 0.5)
-    [rig] = [one for one in trade_rigs() if issubclass(mutant, one.trade)]
+    rig = next(one for one in trade_rigs() if issubclass(mutant, one.trade))
     monkeypatch.setattr(rig, "trade", mutant)
     with pytest.raises((Exception, pytest.fail.Exception)) as failed:
         asyncio.run(CARDS[number].play(rig, wire=False))

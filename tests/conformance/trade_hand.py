@@ -58,8 +58,19 @@ def second(rig: TradeRig) -> str:
 
 
 async def place(rig: TradeRig, order: Order) -> Order:
-    """Place ``order``."""
-    return await rig.session.create_order(order)
+    """Place ``order``; if the server holds it, once it follows the price."""
+    taken = await rig.session.create_order(order)
+    if taken.held and not taken.parent:
+        await followed(rig, taken.symbol)
+    return taken
+
+
+async def followed(rig: TradeRig, symbol: str) -> None:
+    """Wait until the server follows the price: here a minute passes faster than it asks for it."""
+    await until(
+        lambda: rig.quotes is not None and rig.quotes.watched(symbol),
+        lambda: f"the price of {symbol} is not followed",
+    )
 
 
 async def bought(rig: TradeRig, name: str, side: Side = Side.BUY, **more: Any) -> Order:

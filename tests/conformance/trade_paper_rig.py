@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import ClassVar
 
 from livetrader_core.models import Commission, Contract
 from livetrader_core.service import MarketService
 from livetrader_core.trade import PaperTrade, TradeBase
 from tests.conformance.trade_rig import TradeRig, VenueBooks
-from tests.conformance.trade_table import PAPER
+from tests.conformance.trade_table import KEPT, PAPER
 from tests.support.scripted_market import START, contract
 
 _CASH = 1_000_000.0
@@ -39,8 +40,14 @@ class PaperRig(TradeRig):
 
     def adapter(self, market: MarketService) -> TradeBase:
         limit = self.part / _VOLUME if self.parts else 0.0
-        self._paper = self.trade(market, _CASH, check_margin=True, volume_limit=limit)
+        self._paper = self.trade(
+            market, _CASH, check_margin=True, volume_limit=limit, state=self.state()
+        )
         return self._paper
+
+    def state(self) -> Path | None:
+        """The file that keeps the account."""
+        return None
 
     async def books(self) -> VenueBooks:
         """From the executions alone: what the account itself counts is what is to be proven."""
@@ -59,3 +66,19 @@ class PaperRig(TradeRig):
 
     def slow(self, seconds: float) -> None:
         """There is no line that could be slow."""
+
+
+class KeptPaperRig(PaperRig):
+    """The account is kept in a file: it outlives the server."""
+
+    name = "paper-kept"
+    kind = KEPT
+
+    def state(self) -> Path | None:
+        return self.folder / "paper.sqlite"
+
+    async def leave(self) -> None:
+        """There is no line that could be left."""
+
+    async def come_back(self) -> None:
+        """There is no line that could be left."""

@@ -15,15 +15,18 @@ from livetrader_core.trade import plan
 from livetrader_core.trade.base import Abilities
 from tests.conformance.entry import Entry
 
-#: Simulated in this process; an exchange's futures, closed by offsets; positions that are tickets.
-PAPER, FUTURES, HEDGING = "paper", "futures", "hedging"
-TRADE_KINDS = frozenset({PAPER, FUTURES, HEDGING})
+#: Simulated in this process, and ending with it or kept in a file; an exchange's futures, closed by
+#: offsets; positions that are tickets.
+PAPER, KEPT, FUTURES, HEDGING = "paper", "kept paper", "futures", "hedging"
+TRADE_KINDS = frozenset({PAPER, KEPT, FUTURES, HEDGING})
 
 _ALL = TRADE_KINDS
-#: There is a line to the venue, and the account outlives it.
+#: There is a line to the venue.
 _LINE = frozenset({FUTURES, HEDGING})
+#: The account outlives this program.
+_LASTS = frozenset({KEPT, FUTURES, HEDGING})
 #: An order may be filled bit by bit.
-_PARTS = frozenset({PAPER, FUTURES})
+_PARTS = frozenset({PAPER, KEPT, FUTURES})
 
 TRADE_CARDS: dict[str, Entry] = {
     "T01": Entry("connects, and tells an account that is flat", _ALL),
@@ -58,7 +61,7 @@ TRADE_CARDS: dict[str, Entry] = {
     "T42": Entry("an order that never arrived: UNKNOWN, then REJECTED", _LINE),
     "T43": Entry("an answer that never came: UNKNOWN, then what became of it", _LINE),
     "T44": Entry("no order leaves while the venue is away; the next one does", _LINE),
-    "T45": Entry("a restart of everything: positions and orders found by their ids", _LINE),
+    "T45": Entry("a restart of everything: positions and orders found by their ids", _LASTS),
     "T46": Entry("filled while nothing ran: found at the start", _LINE),
     "T47": Entry("stopped while an answer was missing: found at the start", _LINE),
     "T48": Entry("a restart of the server ends what only it knew, and says so", frozenset({PAPER})),

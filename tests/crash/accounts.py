@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from livetrader_core.models import Fill, Order, OrderStatus
+from livetrader_core.models import Fill, Order, OrderStatus, OrderType
 from livetrader_core.rpc import AsyncClient
 from tests.crash.script import TICKS, Action, orders_of, venue_of
 
@@ -69,6 +69,8 @@ def _orders(venue: str, said: dict[str, Any], orders: Sequence[Order]) -> list[s
             found.append(f"{name} is {status.value} still")
         elif (not status.is_final and not order.held) != (name in working):
             found.append(f"{name} is {status.value}, at {venue} it works: {name in working}")
+        elif order.type is OrderType.MARKET and not status.is_final:
+            found.append(f"{name} waits for a price")
         elif status is OrderStatus.REJECTED and order.filled:
             found.append(f"{name} is rejected with {order.filled:g} filled")
     return found

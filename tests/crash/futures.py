@@ -10,14 +10,15 @@ from livetrader_core.models import Commission, Contract, Margin
 from livetrader_core.sessions import Sessions
 from livetrader_core.sim.tq_server import TqServer
 from livetrader_core.sim.venue import Fault, FaultKind
-from tests.crash.script import HOURS, MEAL, PASSWORD, REBAR, USER
+from tests.crash.script import MEAL, MINUTES, PASSWORD, REBAR, USER
 from tests.crash.waves import net, wave
 from tests.market.samples import at
 
 
 def future(symbol: str) -> Contract:
-    """A contract whose one session is all that there is of its day."""
-    sessions = Sessions("Asia/Shanghai", ((8 * 60, (8 + HOURS) * 60),))
+    """A contract whose night session is that of the stocks."""
+    opened = 22 * 60 + 30
+    sessions = Sessions("Asia/Shanghai", ((540, 900),), ((opened, opened + MINUTES),))
     return Contract(
         symbol,
         1.0,
@@ -86,5 +87,4 @@ class Futures:
             "fills": fills,
             "positions": net((row[1], row[2]) for row in fills.values()),
             "cash": account.static + account.close_profit - account.commission,
-            "equity": account.balance(desk.price),
         }

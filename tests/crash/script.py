@@ -5,17 +5,18 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
-from livetrader_core.models import Order, OrderType, Side, TimeInForce, market_of
+from livetrader_core.models import Order, OrderType, Side, TimeInForce
 
 EURUSD, GBPUSD = "FOREX.EURUSD", "FOREX.GBPUSD"
 REBAR, MEAL = "SHFE.rb2605", "DCE.m2605"
+APPLE, ALIBABA = "US.AAPL", "US.BABA"
 STOCK = "US.A"
-#: A Monday of the venues: they open then, and futures close 15 hours after.
-MONDAY = 1_768_176_000_000  # 08:00 in Shanghai
+#: What trading hours all venues have in common: those of the stocks, which is night in Shanghai.
+MONDAY = 1_768_228_200_000  # 2026-01-12 14:30 UTC
+MINUTES = 390
 #: When strategies begin.
-START = MONDAY + 60 * 60_000
-HOURS = 15
-#: What can be asked to go wrong, by venue. Orders at the third go through undisturbed.
+START = MONDAY + 20 * 60_000
+#: What can be asked to go wrong, by venue. Of the others nothing is asked.
 FAULTS: dict[str, tuple[str, ...]] = {
     "mt4": ("lose", "drop", "reject", "requote", "lie", "slip", "cut"),
     "tq": ("lost_request", "lost_answer", "trades_late", "refuse", "cut"),
@@ -26,18 +27,26 @@ USER, PASSWORD = "somebody", "a password"
 MARKET, LIMIT, STOP = OrderType.MARKET, OrderType.LIMIT, OrderType.STOP
 TRAILING, STOP_LIMIT = OrderType.TRAILING_STOP, OrderType.STOP_LIMIT
 #: Where the prices of the venues begin (see venues.py); limits are set around them.
-PRICES = {EURUSD: 1.12, GBPUSD: 1.32, REBAR: 3000.0, MEAL: 2800.0, STOCK: 100.0}
-TICKS = {EURUSD: 0.00001, GBPUSD: 0.00001, REBAR: 1.0, MEAL: 1.0, STOCK: 0.01}
-VENUES = {"mt4": (EURUSD, GBPUSD), "tq": (REBAR, MEAL), "third": (STOCK,)}
+PRICES = {EURUSD: 1.12, GBPUSD: 1.32, REBAR: 3000.0, MEAL: 2800.0}
+PRICES |= {APPLE: 220.0, ALIBABA: 120.0, STOCK: 100.0}
+TICKS = {EURUSD: 0.00001, GBPUSD: 0.00001, REBAR: 1.0, MEAL: 1.0}
+TICKS |= {APPLE: 0.01, ALIBABA: 0.01, STOCK: 0.01}
+#: "paper" has its prices from a TDX server; "socket" is plain and quick.
+VENUES = {
+    "mt4": (EURUSD, GBPUSD),
+    "tq": (REBAR, MEAL),
+    "paper": (APPLE, ALIBABA),
+    "socket": (STOCK,),
+}
 #: How far (ticks) a limit stands that never fills, and one that may.
-FAR = {"mt4": 3000, "tq": 120, "third": 1000}
-NEAR = {"mt4": 25, "tq": 2, "third": 1000}
-_MARKETS = {market_of(s): name for name, symbols in VENUES.items() for s in symbols}
+FAR = {"mt4": 3000, "tq": 120, "paper": 1000, "socket": 1000}
+NEAR = {"mt4": 25, "tq": 2, "paper": 3, "socket": 1000}
+_BY_SYMBOL = {symbol: name for name, symbols in VENUES.items() for symbol in symbols}
 
 
 def venue_of(symbol: str) -> str:
     """The venue of a symbol, by its name here."""
-    return _MARKETS[market_of(symbol)]
+    return _BY_SYMBOL[symbol]
 
 
 @dataclass(frozen=True)
@@ -48,7 +57,7 @@ class Action:
     order: Order
 
 
-def script(seed: int, count: int, venues: tuple[str, ...] = tuple(VENUES)) -> list[Action]:
+def script(seed: int, count: int, venues: tuple[str, ...]) -> list[Action]:
     """``count`` orders over ``venues``, with the cancels and changes of some between them."""
     chance = random.Random(seed)
     actions: list[Action] = []

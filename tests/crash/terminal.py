@@ -54,7 +54,6 @@ class Terminal:
             "fills": self._fills(),
             "positions": net((f"FOREX.{t.name}", t.kind.sign * t.lots) for t in self._held()),
             "cash": trading.balance,
-            "equity": trading.equity,
         }
 
     def _held(self) -> list[Any]:

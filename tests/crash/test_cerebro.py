@@ -6,6 +6,7 @@ import asyncio
 import json
 import random
 import subprocess
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -35,6 +36,19 @@ def strategy(street: Street, seed: int, count: int) -> subprocess.Popen[bytes]:
     )
 
 
+async def begun(street: Street, orders: int) -> int:
+    """Wait until there are more than ``orders``; how many there are."""
+    client = await street.connected(timeout=10.0)
+    try:
+        deadline = time.monotonic() + 60.0
+        while (found := len(await client.fetch_orders())) <= orders:
+            assert time.monotonic() < deadline, "the strategy places no orders"
+            await asyncio.sleep(0.05)
+        return found
+    finally:
+        await client.close()
+
+
 def check(told: dict[str, Any], view: View) -> None:
     """What backtrader says of its orders and positions is what the server says."""
     for name, (status, size) in told["orders"].items():
@@ -58,8 +72,8 @@ def test_backtrader_goes_on_over_servers_that_are_killed(run: int, record_proper
         await (await street.connected()).close()
         trading = strategy(street, run, ORDERS)
         try:
-            await asyncio.sleep(2.0)
-            await kill_at_random(street, random.Random(run), KILLS, longest=2.0)
+            await begun(street, 0)
+            await kill_at_random(street, random.Random(run), KILLS, longest=0.5)
             assert trading.stdout is not None
             told = json.loads(
                 await asyncio.wait_for(asyncio.to_thread(trading.stdout.readline), 120)
@@ -85,11 +99,15 @@ def test_backtrader_killed_at_any_moment_orders_nothing_twice(record_property: R
     async def main(street: Street) -> None:
         street.start()
         await (await street.connected()).close()
+        placed = 0
         for number in range(kills):
             trading = strategy(street, number, 1000)
-            await asyncio.sleep(2.5 + 2 * chance.random())
-            trading.kill()
-            trading.communicate()
+            try:
+                placed = await begun(street, placed)
+                await asyncio.sleep(2 * chance.random())
+            finally:
+                trading.kill()
+                trading.communicate()
         last = strategy(street, kills, 8)
         told, _ = await asyncio.to_thread(last.communicate, timeout=120)
         check(json.loads(told), await street.settled([]))

@@ -11,12 +11,15 @@ import logging
 import sys
 from typing import Any
 
+from livetrader_core.market.base import MarketBase
 from livetrader_core.market.dwx import DwxMarket
+from livetrader_core.market.tdx import TdxMarket
 from livetrader_core.rpc import Server
 from livetrader_core.service import MarketService
 from livetrader_core.trade import TradeService
 from livetrader_core.trade.base import TradeBase
 from livetrader_core.trade.dwx import DwxTrade
+from livetrader_core.trade.paper import PaperTrade
 from livetrader_core.trade.tq import TqTrade
 from tests.crash.adapter import PersistentTrade
 from tests.crash.script import PASSWORD, USER
@@ -27,17 +30,20 @@ def main(settings: str, where: str = "", nth: str = "0") -> None:
     logging.getLogger("livetrader_core").setLevel(logging.INFO)
     given = json.loads(settings)
     trades: list[TradeBase] = []
-    markets = []
+    markets: list[MarketBase] = []
     if "mt4" in given:
         terminal = _terminal(given)
         trades.append(DwxTrade(**terminal, state=f"{given['folder']}/mt4", poll_every=0.05))
         markets.append(DwxMarket(**terminal, symbols=("FOREX.EURUSD", "FOREX.GBPUSD")))
     if "tq" in given:
         trades.append(_futures(given))
-    if "third" in given:
-        # To trade stocks on paper instead, put the paper venue with its file here.
-        trades.append(PersistentTrade(given["third"]["path"]))
+    if "socket" in given:
+        trades.append(PersistentTrade(given["socket"]["path"]))
+    if "paper" in given:
+        markets.append(_stocks(given))
     market = MarketService(markets) if markets else None
+    if "paper" in given and market is not None:
+        trades.append(PaperTrade(market, markets=["US"], state=given["paper"]["state"]))
     trade = TradeService(
         trades,
         f"{given['folder']}/journal",
@@ -69,6 +75,20 @@ def _terminal(given: dict[str, Any]) -> dict[str, Any]:
         "retry": 0.02,
         "longest_retry": 0.2,
     }
+
+
+def _stocks(given: dict[str, Any]) -> TdxMarket:
+    return TdxMarket(
+        given["paper"]["host"],
+        delay_ms=0,
+        holidays=False,
+        timeout=1.0,
+        connect_timeout=2.0,
+        backoff=0.02,
+        backoff_most=0.2,
+        heartbeat=0.5,
+        clock=given["clock"],
+    )
 
 
 def _futures(given: dict[str, Any]) -> TqTrade:

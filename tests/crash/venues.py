@@ -25,14 +25,14 @@ def venue(name: str, folder: str, clock: Clock, seed: int) -> Any:
         from tests.crash.futures import Futures
 
         return Futures(clock)
-    from tests.crash.stocks import Stocks
+    from tests.crash.stocks import Paper, Socket
 
-    return Stocks(folder, seed)
+    return Paper(clock, folder) if name == "paper" else Socket(folder, seed)
 
 
 async def _serve(folder: str, clock: Clock, seed: int, names: list[str]) -> None:
     venues = {name: venue(name, folder, clock, seed) for name in names}
-    served = [one.venue for name, one in venues.items() if name != "third"]
+    served = [one.venue for name, one in venues.items() if name != "socket"]
     for one in served:
         await one.start()
     try:
@@ -45,8 +45,8 @@ async def _serve(folder: str, clock: Clock, seed: int, names: list[str]) -> None
     finally:
         for one in served:
             await one.stop()
-        if "third" in venues:
-            venues["third"].venue.close()
+        if "socket" in venues:
+            venues["socket"].venue.close()
 
 
 if __name__ == "__main__":

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
+from typing import Any
 
 from livetrader_core.clock import Clock
 from livetrader_core.errors import UnknownSymbol
@@ -32,16 +33,20 @@ class CourseMarket(MarketBase):
     def now(self) -> int:
         return self._clock.now()
 
+    def watched(self, symbol: str) -> bool:
+        """Whether anybody reads the klines of ``symbol``."""
+        return any(read == symbol for read, _ in self._klines)
+
     async def give(self, klines: Iterable[Kline], moment: int) -> None:
         """Give klines that closed at ``moment`` (UTC ms), and the moment."""
         for kline in klines:
             for symbol, queue in list(self._klines):
                 if symbol == kline.symbol:
                     queue.put_nowait(kline)
-                    await queue.join()
+                    await _done(queue, lambda key=(symbol, queue): key in self._klines)
         for moments in list(self._moments):
             moments.put_nowait(moment)
-            await moments.join()
+            await _done(moments, lambda queue=moments: queue in self._moments)
 
     async def watch_klines(self, symbol: str, timeframe: str = "1m") -> AsyncIterator[Kline]:
         queue: asyncio.Queue[Kline] = asyncio.Queue()
@@ -82,3 +87,12 @@ class CourseMarket(MarketBase):
 
     async def list_symbols(self) -> list[str]:
         return sorted(self._contracts)
+
+
+async def _done(queue: asyncio.Queue[Any], reads: Callable[[], bool]) -> None:
+    """Return when the reader of ``queue`` is done with all of it, or has gone away."""
+    joined = asyncio.ensure_future(queue.join())
+    while not joined.done() and reads():
+        await asyncio.wait([joined], timeout=0.01)
+    joined.cancel()
+    await asyncio.gather(joined, return_exceptions=True)

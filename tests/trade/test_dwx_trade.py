@@ -30,7 +30,7 @@ from livetrader_core.sim.venue import Fault, FaultKind
 from livetrader_core.trade.base import VenueEvent
 from livetrader_core.trade.dwx import DwxTrade
 from livetrader_core.trade.dwx.closing import executed
-from livetrader_core.trade.dwx.memory import Step
+from livetrader_core.trade.dwx.memory import Memory, Record, Step
 from livetrader_core.trade.service import TradeService
 from tests.support.data import proving
 from tests.support.dwx_trading import (
@@ -391,6 +391,22 @@ def test_an_order_filled_between_two_steps_of_another_that_closes_it(tmp_path: P
         await assert_same_books(terminal, trade)
 
     play(scene, tmp_path)
+
+
+def test_an_order_whose_process_ended_after_a_step_that_did_nothing(tmp_path: Path) -> None:
+    async def main() -> None:
+        clock = SteppedClock(NOON)
+        async with terminal_at(clock) as terminal:
+            memory = Memory(tmp_path / "state.sqlite")
+            memory.open(str(terminal.expert.account_number))
+            memory.write(Record(market_order("a", Side.BUY, 0.1).but(status=OrderStatus.SUBMITTED)))
+            memory.close()
+            trade = trade_at(terminal, clock, tmp_path / "state.sqlite")
+            await trade.connect()
+            assert await trade.fetch_order("a") is None  # so that it is known to be dead
+            await trade.disconnect()
+
+    asyncio.run(main())
 
 
 def test_what_was_filled_while_nobody_looked_is_found(tmp_path: Path) -> None:

@@ -16,6 +16,8 @@ log = logging.getLogger(__name__)
 
 Trades = Mapping[int, Trade]
 GONE = "no longer at the terminal: deleted or expired there, or filled and closed between two looks"
+#: Orders of which another step should have followed.
+_UNDER_WAY = (OrderStatus.SUBMITTED, OrderStatus.PARTIALLY_FILLED)
 
 
 class OrderBooks:
@@ -109,8 +111,8 @@ class OrderBooks:
         for record in list(self.memory.records.values()):
             if record.step is not None:
                 self._settle(self.take(record, trades, account))
-            elif record.order.status is OrderStatus.PARTIALLY_FILLED:
-                self._settle(record)
+            elif record.order.status in _UNDER_WAY:
+                self._settle(record)  # its process ended between two steps
         known = {record.ticket for record in self.memory.records.values()}
         for trade in trades.values():
             if self.ours(trade) and trade.client_order_id and trade.ticket not in known:

@@ -8,7 +8,9 @@ from tests.conformance.trade_hand import (
     between,
     bought,
     ends,
+    followed,
     net,
+    order_of,
     place,
     reaches,
     stays,
@@ -42,11 +44,19 @@ async def _bracket(rig: TradeRig, entry: Order) -> tuple[str, str, str]:
     return name, gain.client_order_id, loss.client_order_id
 
 
+async def _stands(rig: TradeRig, entry: str, loss: str) -> None:
+    """The entry is filled, and whoever minds the loss follows the price."""
+    await reaches(rig, entry, S.FILLED)
+    order = await order_of(rig, loss)
+    if order.held:
+        await followed(rig, order.symbol)
+
+
 @card("T09", course=[0, 0, 0, 0, 20])
 async def takes_the_gain(rig: TradeRig) -> None:
     entry, gain, loss = await _bracket(rig, wish(rig, "T09", Side.BUY))
     await rig.minutes(2)
-    await reaches(rig, entry, S.FILLED)
+    await _stands(rig, entry, loss)
     for child in (gain, loss):
         await stays(rig, child, S.ACCEPTED)
     between(rig, await ends(rig, gain, S.FILLED), 15, 20)
@@ -58,7 +68,7 @@ async def takes_the_gain(rig: TradeRig) -> None:
 async def takes_the_loss(rig: TradeRig) -> None:
     entry, gain, loss = await _bracket(rig, wish(rig, "T10", Side.BUY))
     await rig.minutes(2)
-    await reaches(rig, entry, S.FILLED)
+    await _stands(rig, entry, loss)
     between(rig, await ends(rig, loss, S.FILLED), -20, -15)
     await reaches(rig, gain, S.CANCELED)
     assert await net(rig) == 0

@@ -8,6 +8,7 @@ from livetrader_core.errors import OrderRejected
 from livetrader_core.models import OrderStatus, OrderType, Side, TimeInForce
 from tests.conformance.trade_cards import card
 from tests.conformance.trade_hand import (
+    becomes,
     between,
     bought,
     ends,
@@ -65,7 +66,9 @@ async def stop(rig: TradeRig) -> None:
 async def stop_limit(rig: TradeRig) -> None:
     # The stop is passed, the limit is not reached: it rests until the price comes back.
     await place(rig, wish(rig, "T06", Side.BUY, T.STOP_LIMIT, ticks=10, stop=5))
-    await rig.minutes(4)
+    await rig.minutes(3)
+    await becomes(lambda: order_of(rig, "T06"), lambda order: not order.held)
+    await rig.minutes(1)
     await stays(rig, "T06", S.ACCEPTED)
     done = await ends(rig, "T06", S.FILLED)
     between(rig, done, 0, 10)
