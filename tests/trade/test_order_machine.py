@@ -69,6 +69,11 @@ class MachineVenue(ScriptedVenue):
             raise OutcomeUnknown(f"order {name}: no answer")
         return taken
 
+    async def cancel_order(self, client_order_id: str) -> None:
+        if client_order_id not in self.working():
+            raise OrderRejected(f"order {client_order_id} does not work here")
+        await super().cancel_order(client_order_id)
+
     async def fetch_order(self, client_order_id: str) -> Order | None:
         if not self.reachable:
             raise RequestTimeout("the venue is slow")
