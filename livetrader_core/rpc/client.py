@@ -37,7 +37,7 @@ from livetrader_core.rpc.calls import Call
 from livetrader_core.rpc.endpoints import Endpoint
 from livetrader_core.rpc.keys import Keys
 from livetrader_core.rpc.protocol import MAX_EVENTS, Greeting, Reply
-from livetrader_core.rpc.refusal import why_refused, why_refused_blocking
+from livetrader_core.rpc.refusal import time_to_greet, why_refused, why_refused_blocking
 from livetrader_core.rpc.sockets import Frames, LoopSocket, receive_frames
 
 Result = TypeVar("Result")
@@ -127,11 +127,13 @@ class Client:
         with self._lock:
             self._endpoint = target
             self._socket = client_socket(zmq.DEALER, target, keys=self.keys)
+        deadline = time.monotonic() + self.timeout
         try:
-            return self._call(calls.hello(release(), target.scheme))
+            hello = calls.hello(release(), target.scheme)
+            return self._call(hello, time_to_greet(target, self.timeout))
         except NotConnected as error:
             self.close()
-            if refused := why_refused_blocking(target, self.keys):
+            if refused := why_refused_blocking(target, self.keys, deadline):
                 raise NotConnected(f"{target}: {refused}") from error
             raise
         except BaseException:
@@ -151,10 +153,11 @@ class Client:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _call(self, call: Call[Result]) -> Result:
-        deadline = time.monotonic() + self.timeout
-        if not self._lock.acquire(timeout=self.timeout):
-            raise TooBusy(f"{call.method}: other threads used this client for {self.timeout:g} s")
+    def _call(self, call: Call[Result], timeout: float | None = None) -> Result:
+        timeout = self.timeout if timeout is None else timeout
+        deadline = time.monotonic() + timeout
+        if not self._lock.acquire(timeout=timeout):
+            raise TooBusy(f"{call.method}: other threads used this client for {timeout:g} s")
         try:
             reply = self._exchange(call, deadline)
         finally:
@@ -344,11 +347,13 @@ class AsyncClient:
         self._close_socket()
         socket = client_socket(zmq.DEALER, self._endpoint, keys=self.keys)
         self._socket = LoopSocket(socket, receive_frames, self._on_message, self._on_wake)
+        deadline = time.monotonic() + self.timeout
+        hello = calls.hello(release(), self._endpoint.scheme)
         try:
-            return await self.call(calls.hello(release(), self._endpoint.scheme))
+            return await self.call(hello, time_to_greet(self._endpoint, self.timeout))
         except NotConnected as error:
             self._close_socket()
-            if refused := await why_refused(self._endpoint, self.keys):
+            if refused := await why_refused(self._endpoint, self.keys, deadline):
                 raise NotConnected(f"{self._endpoint}: {refused}") from error
             raise
         except BaseException:

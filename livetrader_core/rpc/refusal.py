@@ -13,8 +13,8 @@ from zmq.utils.monitor import parse_monitor_message
 from livetrader_core.rpc.endpoints import Endpoint
 from livetrader_core.rpc.keys import Keys
 
-#: How often we look whether we were refused, and the seconds between two looks.
-_LOOKS, _PAUSE = 50, 0.01
+#: Seconds that a server is given at most to refuse us, and between two looks.
+_PATIENCE, _PAUSE = 0.5, 0.01
 
 _FAILURES = (
     zmq.EVENT_HANDSHAKE_FAILED_AUTH
@@ -23,24 +23,36 @@ _FAILURES = (
 )
 
 
-async def why_refused(endpoint: Endpoint, keys: Keys | None) -> str:
-    """What keeps the server at ``endpoint`` from talking to us; "" if it is not there."""
+def time_to_greet(endpoint: Endpoint, timeout: float) -> float:
+    """Of ``timeout`` seconds, those after which to ask :func:`why_refused` what is wrong."""
+    return timeout - min(_PATIENCE, timeout / 4) if endpoint.scheme == "tcp" else timeout
+
+
+async def why_refused(endpoint: Endpoint, keys: Keys | None, deadline: float) -> str:
+    """What keeps the server at ``endpoint`` from talking to us; "" if it is not there.
+
+    It is asked until ``deadline`` (monotonic seconds).
+    """
     if endpoint.scheme != "tcp":
         return ""
     with _Knock(endpoint, keys) as knock:
-        for _ in range(_LOOKS):
+        for _ in range(_looks(deadline)):
             if heard := knock.heard():
                 return heard
             await asyncio.sleep(_PAUSE)
     return ""
 
 
-def why_refused_blocking(endpoint: Endpoint, keys: Keys | None) -> str:
+def _looks(deadline: float) -> int:
+    return round(max(0.0, min(_PATIENCE, deadline - time.monotonic())) / _PAUSE)
+
+
+def why_refused_blocking(endpoint: Endpoint, keys: Keys | None, deadline: float) -> str:
     """:func:`why_refused` where there is no event loop."""
     if endpoint.scheme != "tcp":
         return ""
     with _Knock(endpoint, keys) as knock:
-        for _ in range(_LOOKS):
+        for _ in range(_looks(deadline)):
             if heard := knock.heard():
                 return heard
             time.sleep(_PAUSE)

@@ -343,7 +343,7 @@ def test_while_the_trading_line_is_down_nothing_is_sent() -> None:
 @pytest.mark.parametrize("arrives", [False, True])
 def test_an_order_without_an_answer_is_unknown_until_a_new_line_tells(arrives: bool) -> None:
     async def main() -> None:
-        async with open_venue() as venue, trading_at(venue, timeout=1.0) as trade:
+        async with open_venue() as venue, trading_at(venue, timeout=4.0) as trade:
             await trade.create_order(buy("a", 1))
             if arrives:
                 venue.server.trading.lost_answers = 1
@@ -353,7 +353,7 @@ def test_an_order_without_an_answer_is_unknown_until_a_new_line_tells(arrives: b
             with pytest.raises(OutcomeUnknown, match="order b: "):
                 await trade.create_order(buy("b", 2, 3005))
             if arrives:  # the line was lost, which is known at once
-                assert time.monotonic() - began < 0.9
+                assert time.monotonic() - began < 3.5
             found = await trade.fetch_order("b")
             assert (found is not None) is arrives
             if found is not None:
