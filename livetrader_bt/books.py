@@ -128,7 +128,10 @@ class Books:
         return True
 
     def close(self) -> None:
-        """At the end of a run: cash and positions as the venues have them, if they can be asked."""
+        """At the end of a run: the cash that the venues have, if they can be asked.
+
+        Commissions that a venue did not tell with its fills are in it.
+        """
         for _ in range(_LAST_ATTEMPTS):
             try:
                 snapshots = self._store.snapshots()
@@ -137,7 +140,8 @@ class Books:
                 return
             for item in self._store.hub.take_inbox(NEVER):
                 item.apply()
-            if self.refresh(snapshots):
+            if all(source.taken_seq == snapshot.seq for source, snapshot in snapshots):
+                self.account.cash.update(_cash_in(snapshots))
                 return
         log.info("the accounts were not compared at the end: they moved")
 

@@ -102,6 +102,7 @@ class LiveTraderBroker(bt.BrokerBase):
         self.orders: list[bt.Order] = []
         self.startingcash = 0.0
         self.follows_bars = False
+        self._refreshes = False
         self._groups = Groups()
         self._requests: Requests | None = None
         self._notifications: deque[bt.Order] = deque()

@@ -44,12 +44,14 @@ class Abilities:
     """What a venue does by itself. The rest is held by the server until it can be sent.
 
     ``linked``: OCO groups and brackets; ``modify``: a working order can be changed.
+    ``closing_reserves``: while an order that closes works, nothing else can close the same units.
     """
 
     types: frozenset[OrderType] = frozenset({OrderType.MARKET, OrderType.LIMIT})
     times_in_force: frozenset[TimeInForce] = frozenset({TimeInForce.GTC})
     linked: bool = False
     modify: bool = False
+    closing_reserves: bool = False
 
 
 class TradeBase(ABC):

@@ -257,12 +257,12 @@ class HeldOrders:
         order = self._book.get(name)
         if order is None or self._review(order):
             return
-        if order.held and self._is_due(order):
+        if order.held and (_has_way(order) or self._is_due(order)):
             self._release(order)
 
     def _review(self, order: Order) -> bool:
         """End ``order`` if it must end; whether it must."""
-        if reason := self._links.doom(order):
+        if reason := self._links.doom(order, self._others_made_way(order)):
             self._end(order, OrderStatus.CANCELED, reason)
             return True
         if self._is_over(order):
@@ -303,6 +303,8 @@ class HeldOrders:
         name = order.client_order_id
         if any(self._trades_now(fellow) for fellow in self._links.fellows(order)):
             return
+        if self._waits_for_way(order):
+            return
         if not self._may("send", name, self._retry_every):
             return
         try:
@@ -311,6 +313,27 @@ class HeldOrders:
             if self._told.get(name) != str(error):  # not at every price
                 self._told[name] = str(error)
                 log.error("held order %s waits: %s", name, error)
+
+    def _waits_for_way(self, order: Order) -> bool:
+        """Whether others of its group must leave the venue before it can close anything there."""
+        abilities = self._abilities(order)
+        if abilities is None or not abilities.closing_reserves:
+            return False
+        working = [f for f in self._links.fellows(order) if not (f.held or f.status.is_final)]
+        if working and not _has_way(order):
+            # In the journal first: a restart must not take their cancellation for the group's end.
+            names = ", ".join(fellow.client_order_id for fellow in working)
+            self._change(order.but(reason=f"{_WAY}{names}"))
+        for fellow in working:
+            self._cancel_at_venue(fellow, f"it makes way for {order.client_order_id}")
+        return bool(working)
+
+    def _others_made_way(self, order: Order) -> bool:
+        """Whether it was triggered where others of its group had to be cancelled for it."""
+        abilities = self._abilities(order)
+        if abilities is None or not abilities.closing_reserves:
+            return False
+        return _has_way(order) or (plan.lacks_type(order, abilities) and not order.held)
 
     def _trades_now(self, order: Order) -> bool:
         # Until such an order has ended, another one of its group could be filled beside it.
@@ -368,3 +391,20 @@ class HeldOrders:
         if at_once or abs(now - self._written_at.get(name, 0)) >= _TRAIL_EVERY_MS:
             self._written_at[name] = now
             self._change(order)
+
+
+#: How the reason of a held order begins that was triggered, and goes on with who makes way for it.
+_WAY = "triggered; first canceled: "
+
+
+def _has_way(order: Order) -> bool:
+    return order.held and order.reason.startswith(_WAY)
+
+
+def reason_of_leaving(order: Order, failure: str = "") -> str:
+    """The reason of a held order that leaves, or that is held on after a ``failure`` to send it.
+
+    That others made way for it must not be forgotten until its venue has it.
+    """
+    way = order.reason.partition(" / ")[0] if order.reason.startswith(_WAY) else ""
+    return " / ".join(part for part in (way, failure) if part)

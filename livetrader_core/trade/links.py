@@ -15,6 +15,7 @@ from livetrader_core.models import Order, OrderStatus
 #: Ends of a child that end its bracket. A refused one leaves the others: a take-profit that the
 #: venue does not take must not cost the position its stop.
 _ENDS_BRACKET = (OrderStatus.FILLED, OrderStatus.CANCELED, OrderStatus.EXPIRED)
+_ENDS_BY_ITSELF = (OrderStatus.FILLED, OrderStatus.EXPIRED)
 
 
 class Links:
@@ -113,9 +114,27 @@ class Links:
         names = [*self._groups.get(order.oco or name, ()), *self._children.get(order.parent, ())]
         return [self._orders[n] for n in dict.fromkeys(names) if n != name and n in self]
 
-    def doom(self, order: Order) -> str:
-        """Why ``order`` must end, in words; empty if it may go on."""
+    def doom(self, order: Order, others_made_way: bool = False) -> str:
+        """Why ``order`` must end, in words; empty if it may go on.
+
+        ``others_made_way``: orders that were cancelled without a fill were so for this one.
+        """
+        if others_made_way:
+            return self._doomed_by_fills(order)
         return self._doomed_by_group(order) or self._doomed_by_bracket(order)
+
+    def _doomed_by_fills(self, order: Order) -> str:
+        name, group = order.client_order_id, order.oco or order.client_order_id
+        for other in [self._orders[n] for n in self._groups.get(group, ()) if n != name]:
+            if other.filled or other.status in _ENDS_BY_ITSELF:
+                return f"{_state(other)} of its OCO group"
+        for other in [self._orders[n] for n in self._children.get(order.parent, ()) if n != name]:
+            if other.status in _ENDS_BY_ITSELF:
+                return f"{_state(other)} of its bracket"
+        parent = self._orders.get(order.parent)
+        if parent is not None and parent.status.is_final and not self._has_filled(order.parent):
+            return f"its parent {_state(parent)}"
+        return ""
 
     def _doomed_by_group(self, order: Order) -> str:
         name = order.client_order_id

@@ -46,7 +46,7 @@ from livetrader_core.trade.admission import Desk
 from livetrader_core.trade.base import TradeBase, VenueEvent
 from livetrader_core.trade.books import Books
 from livetrader_core.trade.gate import Gate
-from livetrader_core.trade.held import HeldOrders
+from livetrader_core.trade.held import HeldOrders, reason_of_leaving
 from livetrader_core.trade.journal import Journal
 from livetrader_core.trade.kill import KillSwitch
 from livetrader_core.trade.progress import combine
@@ -393,7 +393,12 @@ class TradeService:
         if reason := self._kill.refusal or self._blocked_by(adapter):
             raise OrderRejected(reason)
         now = adapter.now(order.symbol)
-        leaving = order.but(held=False, status=OrderStatus.SUBMITTED, reason="", updated_at=now)
+        leaving = order.but(
+            held=False,
+            status=OrderStatus.SUBMITTED,
+            reason=reason_of_leaving(order),
+            updated_at=now,
+        )
         self._write_first(leaving)
         self._begin_sending(adapter, leaving, held_before=True)
 
@@ -404,7 +409,8 @@ class TradeService:
         except _NOT_SENT as error:
             if held_before and isinstance(error, _NOT_REACHED):
                 log.warning("order %s is held on: %s", client_order_id, error)
-                held = order.but(status=OrderStatus.ACCEPTED, held=True, reason=str(error))
+                reason = reason_of_leaving(order, str(error))
+                held = order.but(status=OrderStatus.ACCEPTED, held=True, reason=reason)
                 self._change(adapter, held)
                 return held
             self._end_unsent(adapter, order, str(error))

@@ -74,7 +74,8 @@ class TqTrade(TradeBase):
 
     markets = MARKETS
     abilities = Abilities(
-        times_in_force=frozenset({TimeInForce.DAY, TimeInForce.IOC, TimeInForce.FOK})
+        times_in_force=frozenset({TimeInForce.DAY, TimeInForce.IOC, TimeInForce.FOK}),
+        closing_reserves=True,
     )
 
     def __init__(
