@@ -1,152 +1,31 @@
-"""Random orders on random bars, run through backtrader's BackBroker and through PaperTrade."""
+"""Cases run through backtrader's BackBroker and through PaperTrade."""
 
 from __future__ import annotations
 
 import asyncio
-import random
-from dataclasses import dataclass, field, replace
+import contextlib
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 
 import backtrader as bt
 
-from livetrader_core.models import (
-    Commission,
-    Contract,
-    Kline,
-    Margin,
-    Order,
-    OrderType,
-    Side,
-    TimeInForce,
-)
+from livetrader_core.errors import OrderRejected
+from livetrader_core.models import Order, OrderType, Side, TimeInForce
 from livetrader_core.service import MarketService
 from livetrader_core.trade.paper import PaperTrade
-from livetrader_core.trade.paper.matching import NO_SLIPPAGE, Slippage
-from tests.support.scripted_market import START, ScriptedMarket, bar, contract
+from tests.support.scripted_market import ScriptedMarket
+from tests.trade.random_cases import DAY, MINUTE, TRAILING, Case, Outcome, Wish
 
-MINUTE = 60_000
-PAID, MARGINED = "US.A", "SHFE.B"
-
-#: A fill as both sides tell it: order number, symbol, signed quantity, price, close of the bar.
-FillRow = tuple[int, str, float, float, int]
-#: Cash that can be spent, and equity, after a moment.
-MoneyRow = tuple[float, float]
-
-
-@dataclass(frozen=True)
-class Wish:
-    """An order to be made at a moment."""
-
-    number: int
-    symbol: str
-    side: Side
-    type: OrderType
-    quantity: float
-    price: float
-    stop_price: float
-    expires_at: int
-
-
-@dataclass
-class Case:
-    """Bars by moment, orders by moment, and the settings of the broker."""
-
-    contracts: dict[str, Contract]
-    moments: list[list[Kline]]
-    wishes: list[list[Wish]]
-    cash: float
-    check_margin: bool
-    slippage: Slippage = NO_SLIPPAGE
-    volume_percent: int = 0
-
-
-@dataclass
-class Outcome:
-    """What became of a case."""
-
-    fills: list[FillRow] = field(default_factory=list)
-    money: list[MoneyRow] = field(default_factory=list)
-    ends: dict[int, str] = field(default_factory=dict)
-
-
-# --------------------------------------------------------------------------- cases
-
-
-def contracts(rng: random.Random) -> dict[str, Contract]:
-    """A stock, and a future with one of several kinds of margin and commission."""
-    margin = rng.choice([Margin(per_unit=50.0), Margin(rate=0.1), Margin(20.0, 0.05)])
-    return {
-        PAID: contract(PAID, price_tick=0.25, commission=Commission(rate=rng.choice([0, 0.001]))),
-        MARGINED: contract(
-            MARGINED,
-            price_tick=0.25,
-            multiplier=10.0,
-            margin=margin,
-            commission=Commission(rng.choice([0.0, 1.5]), rng.choice([0.0, 0.0002])),
-        ),
-    }
-
-
-def bars(rng: random.Random, symbol: str, length: int, silence: float) -> dict[int, Kline]:
-    """A walk on a coarse grid, so that opens, stops and limits often meet exactly."""
-    price, made = 100.0, {}
-    for minute in range(length):
-        open_ = price + 0.25 * rng.choice([0, 0, 0, -1, 1, -4, 4, -9, 9])
-        close = open_ + 0.25 * rng.randint(-6, 6)
-        high = max(open_, close) + 0.25 * rng.choice([0, 0, 2, 5, 9])
-        low = min(open_, close) - 0.25 * rng.choice([0, 0, 2, 5, 9])
-        price = min(max(close, 60.0), 140.0)
-        if minute and rng.random() < silence:
-            continue
-        volume = float(rng.choice([0, 3, 17, 100, 1000]))
-        made[minute] = bar(minute, open_, high, low, close, volume, symbol)
-    return made
-
-
-def wish(rng: random.Random, number: int, minute: int, last: dict[str, float]) -> Wish:
-    """An order near the last price; a third of them expire soon."""
-    symbol = rng.choice([PAID, MARGINED])
-
-    def near() -> float:
-        return last[symbol] + 0.25 * rng.randint(-7, 7)
-
-    expires_at = 0
-    if rng.random() < 0.33:
-        expires_at = START + (minute + 1) * MINUTE + rng.choice([30, 60, 90, 240]) * 1000
-    return Wish(
-        number,
-        symbol,
-        rng.choice([Side.BUY, Side.SELL]),
-        rng.choice([OrderType.MARKET, OrderType.LIMIT, OrderType.STOP, OrderType.STOP_LIMIT]),
-        float(rng.choice([1, 2, 5, 40])),
-        near(),
-        near(),
-        expires_at,
-    )
-
-
-def case(
-    seed: int,
-    length: int = 30,
-    slippage: Slippage = NO_SLIPPAGE,
-    volume_percent: int = 0,
-    poor: bool = False,
-) -> Case:
-    """The case of ``seed``; a ``poor`` account cannot afford all of it."""
-    rng = random.Random(seed)
-    specs = contracts(rng)
-    series = {PAID: bars(rng, PAID, length, 0.0), MARGINED: bars(rng, MARGINED, length, 0.2)}
-    moments, wishes, last, number = [], [], {PAID: 100.0, MARGINED: 100.0}, 0
-    for minute in range(length):
-        given = [made[minute] for made in series.values() if minute in made]
-        last.update({kline.symbol: kline.close for kline in given})
-        made_now = []
-        for _ in range(rng.choice([0, 1, 1, 2, 3])):
-            made_now.append(wish(rng, number, minute, last))
-            number += 1
-        moments.append(given)
-        wishes.append(made_now)
-    return Case(specs, moments, wishes, 3_000.0 if poor else 1e7, poor, slippage, volume_percent)
+TYPES = {
+    OrderType.MARKET: bt.Order.Market,
+    OrderType.CLOSE: bt.Order.Close,
+    OrderType.LIMIT: bt.Order.Limit,
+    OrderType.STOP: bt.Order.Stop,
+    OrderType.STOP_LIMIT: bt.Order.StopLimit,
+    OrderType.TRAILING_STOP: bt.Order.StopTrail,
+    OrderType.TRAILING_STOP_LIMIT: bt.Order.StopTrailLimit,
+}
+TRAILING_TYPES = tuple(TYPES[kind] for kind in TRAILING)
 
 
 # --------------------------------------------------------------------------- backtrader
@@ -175,14 +54,30 @@ class _Feed(bt.feed.DataBase):  # type: ignore[misc]
 class _Broker(bt.brokers.BackBroker):  # type: ignore[misc]
     """BackBroker, except that an order meets no bar older than itself, and none twice.
 
-    Unchanged, it tries the last bar of a silent feed again in every round of the others.
+    Unchanged, it tries the last bar of a silent feed again in every round of the others. And a
+    trailing stop stands on the tick, wherever it moves.
     """
 
+    def next(self) -> None:
+        super().next()
+        for order in self.pending:  # also one that sleeps has seen this bar
+            order.info.as_of = max(order.info.as_of, _ms(order.data.datetime.datetime(0)))
+
     def _try_exec(self, order: bt.Order) -> None:
-        opened = _ms(order.data.datetime.datetime(0)) - MINUTE
-        if opened >= order.info.as_of:
-            order.info.as_of = opened + MINUTE
-            super()._try_exec(order)
+        if _ms(order.data.datetime.datetime(0)) - MINUTE < order.info.as_of:
+            return
+        super()._try_exec(order)
+        if order.exectype in TRAILING_TYPES and order.alive():
+            put_on_tick(order)
+
+
+def put_on_tick(order: bt.Order) -> None:
+    """Round a trailing stop, and the limit at its distance."""
+    tick = order.info.tick
+    created = order.created
+    created.price = round(created.price / tick) * tick
+    if order.exectype == bt.Order.StopTrailLimit:
+        created.pricelimit = round((created.price - order._limitoffset) / tick) * tick
 
 
 class _Commission(bt.CommInfoBase):  # type: ignore[misc]
@@ -206,6 +101,7 @@ class _Strategy(bt.Strategy):  # type: ignore[misc]
 
     def __init__(self) -> None:
         self.by_symbol = {data._name: data for data in self.datas}
+        self.by_number: dict[int, bt.Order] = {}
 
     def notify_order(self, order: bt.Order) -> None:
         number = order.info.number
@@ -221,25 +117,48 @@ class _Strategy(bt.Strategy):  # type: ignore[misc]
         self.p.outcome.money.append((self.broker.getcash(), self.broker.getvalue()))
         for wanted in self.p.case.wishes[len(self) - 1]:
             self._order(wanted)
+        for number in self.p.case.cancels[len(self) - 1]:
+            self.cancel(self.by_number[number])
 
     def _order(self, wanted: Wish) -> None:
-        kind = {
-            OrderType.MARKET: bt.Order.Market,
-            OrderType.LIMIT: bt.Order.Limit,
-            OrderType.STOP: bt.Order.Stop,
-            OrderType.STOP_LIMIT: bt.Order.StopLimit,
-        }[wanted.type]
         make = self.buy if wanted.side is Side.BUY else self.sell
-        make(
+        now = _ms(self.datetime.datetime(0))
+        order = make(
             data=self.by_symbol[wanted.symbol],
             size=wanted.quantity,
-            exectype=kind,
-            price=wanted.price if wanted.type is OrderType.LIMIT else wanted.stop_price,
-            plimit=wanted.price if wanted.type is OrderType.STOP_LIMIT else None,
+            exectype=TYPES[wanted.type],
             valid=_moment(wanted.expires_at) if wanted.expires_at else None,
+            oco=None if wanted.oco is None else self.by_number[wanted.oco],
+            parent=None if wanted.parent is None else self.by_number[wanted.parent],
+            transmit=wanted.transmit,
             number=wanted.number,
-            as_of=_ms(self.datetime.datetime(0)),
+            as_of=now,
+            tick=self.p.case.contracts[wanted.symbol].price_tick,
+            **_prices(wanted),
         )
+        self.by_number[wanted.number] = order
+        # backtrader has a session end at 23:59:59.99999, and so never on a minute.
+        order.dteos = bt.date2num(_moment(now - now % DAY + DAY))
+        if wanted.type in TRAILING:
+            put_on_tick(order)
+
+
+def _prices(wanted: Wish) -> dict[str, float]:
+    """Prices in backtrader's words; those of a trailing stop are where the price would stand."""
+    if wanted.type is OrderType.LIMIT:
+        return {"price": wanted.price}
+    limit = {"plimit": wanted.price} if wanted.type is OrderType.STOP_LIMIT else {}
+    if wanted.type not in TRAILING:
+        return {"price": wanted.stop_price, **limit}
+    sign, stop = wanted.side.sign, wanted.stop_price
+    if wanted.trail_amount:
+        price, trail = stop - sign * wanted.trail_amount, {"trailamount": wanted.trail_amount}
+    else:
+        price = stop / (1 + sign * wanted.trail_percent)
+        trail = {"trailpercent": wanted.trail_percent}
+    if wanted.type is OrderType.TRAILING_STOP_LIMIT:
+        limit = {"plimit": price - (stop - wanted.price)}
+    return {"price": price, **limit, **trail}
 
 
 def run_backtrader(case: Case) -> Outcome:
@@ -294,12 +213,15 @@ async def _run_paper(case: Case) -> Outcome:
         await service.watch(symbol)
     events = paper.watch_events()
     reader = asyncio.get_running_loop().create_task(_collect(events, outcome))
-    for klines, wishes in zip(case.moments, case.wishes, strict=True):
+    for klines, wishes, cancels in zip(case.moments, case.wishes, case.cancels, strict=True):
         await market.moment(*klines)
         (balance,) = await paper.fetch_balance()
         outcome.money.append((balance.available, balance.equity))
         for wanted in wishes:
             await paper.create_order(_order(wanted, market.time))
+        for number in cancels:
+            with contextlib.suppress(OrderRejected):  # it has ended already
+                await paper.cancel_order(str(number))
     await paper.disconnect()
     await reader
     await service.stop()
@@ -307,7 +229,12 @@ async def _run_paper(case: Case) -> Outcome:
 
 
 async def _collect(events: object, outcome: Outcome) -> None:
-    ends = {"filled": "Completed", "expired": "Expired", "rejected": "Margin"}
+    ends = {
+        "filled": "Completed",
+        "expired": "Expired",
+        "rejected": "Margin",
+        "canceled": "Canceled",
+    }
     async for event in events:  # type: ignore[attr-defined]
         number, fill = int(event.order.client_order_id), event.fill
         if fill is not None:
@@ -329,6 +256,10 @@ def _order(wanted: Wish, as_of: int) -> Order:
         time_in_force=TimeInForce.GTD if wanted.expires_at else TimeInForce.GTC,
         expires_at=wanted.expires_at,
         as_of=as_of,
+        trail_amount=wanted.trail_amount,
+        trail_percent=wanted.trail_percent,
+        parent="" if wanted.parent is None else str(wanted.parent),
+        oco="" if wanted.oco is None else str(wanted.oco),
     )
 
 

@@ -11,7 +11,8 @@ from livetrader_core.models import Kline, Order, OrderType, Side
 from livetrader_core.trade.paper.matching import NO_SLIPPAGE, Match, Slippage, fillable, match
 from tests.support.data import proving
 from tests.support.scripted_market import bar
-from tests.trade.backbroker import MARGINED, Case, Outcome, case, run_backtrader, run_paper
+from tests.trade.backbroker import run_backtrader, run_paper
+from tests.trade.random_cases import MARGINED, Case, Outcome, Wish, case
 
 SETTINGS = {
     "plain": {},
@@ -59,16 +60,26 @@ def test_fills_and_money_are_those_of_backbroker(name: str) -> None:
     assert fills > 200
 
 
+def link_of(wish: Wish) -> str:
+    """The field that links it, if any."""
+    return "oco" if wish.oco is not None else "parent" if wish.parent is not None else ""
+
+
 @pytest.mark.long
 def test_fills_and_money_are_those_of_backbroker_at_length(
     record_property: Callable[[str, object], None],
 ) -> None:
     cases, fills = (3000 if proving() else 60), 0
+    filled: set[tuple[OrderType, str]] = set()
     for seed in range(5000, 5000 + cases):
         made = case(seed, **list(SETTINGS.values())[seed % len(SETTINGS)])
         backtest = run_backtrader(made)
         assert_same(made, backtest, run_paper(made))
         fills += len(backtest.fills)
+        wishes = {wish.number: wish for moment in made.wishes for wish in moment}
+        filled |= {(wishes[fill[0]].type, link_of(wishes[fill[0]])) for fill in backtest.fills}
+    # Not one kind of order is compared by name only.
+    assert filled == {(kind, link) for kind in OrderType for link in ("", "oco", "parent")}
     record_property("matching: random cases against BackBroker", cases)
     record_property("matching: fills compared", fills)
 

@@ -55,6 +55,34 @@ def test_fill_or_kill_is_filled_whole_or_not_at_all() -> None:
     run(work, volume_limit=0.5)
 
 
+def test_fill_or_kill_that_cannot_be_paid_closes_nothing_either() -> None:
+    lot = contract("FOREX.A", multiplier=10.0, margin=Margin(per_unit=100.0))
+
+    async def work(market: ScriptedMarket, paper: PaperTrade) -> None:
+        async def minute(number: int, price: float) -> None:
+            await market.moment(bar(number, price, price, price, price, symbol="FOREX.A"))
+
+        await paper.create_order(order(1, symbol="FOREX.A", quantity=5.0))
+        await minute(0, 100.0)
+        turn = {"symbol": "FOREX.A", "quantity": 15.0}
+        await paper.create_order(order(2, SELL, time_in_force=FOK, **turn))
+        await minute(1, 101.0)
+        assert await fills_of(paper) == [("o-1", 5.0, 100.0)]
+        assert await status_of(paper, 2) is OrderStatus.REJECTED
+        (balance,) = await paper.fetch_balance()
+        assert (balance.cash, balance.margin) == (600.0, 500.0)
+        # Any other order closes what it can.
+        await paper.create_order(order(3, SELL, time_in_force=IOC, **turn))
+        await minute(2, 101.0)
+        assert await fills_of(paper) == [("o-1", 5.0, 100.0), ("o-3", 5.0, 101.0)]
+        assert await status_of(paper, 3) is OrderStatus.REJECTED
+        assert await paper.fetch_positions() == []
+        (balance,) = await paper.fetch_balance()
+        assert (balance.cash, balance.margin) == (650.0, 0.0)
+
+    run(work, lot, cash=600.0, check_margin=True)
+
+
 def test_a_trailing_stop_follows_closes_and_never_moves_back() -> None:
     async def work(market: ScriptedMarket, paper: PaperTrade) -> None:
         await paper.create_order(order(1, SELL, TRAILING, stop_price=98.0, trail_amount=2.0))

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from livetrader_core.errors import OrderRejected, StorageError
+from livetrader_core.errors import OrderRejected, OutcomeUnknown, StorageError
 from livetrader_core.models import Margin, OrderStatus, OrderType
 from livetrader_core.service import MarketService
 from livetrader_core.trade import PaperTrade, TradeService
@@ -182,15 +182,30 @@ def test_nobody_hears_of_what_could_not_be_written(
         def full(*_: object) -> None:
             raise StorageError("the disk is full")
 
+        await paper.create_order(order(3, kind=LIMIT, price=50.0))
         with monkeypatch.context() as patch:
             patch.setattr(StateFile, "write", full)
+            with pytest.raises(OutcomeUnknown, match="o-3: what it is now is not written"):
+                await paper.modify_order("o-3", price=51.0)
             with pytest.raises(OrderRejected, match="disk is full"):
                 await paper.create_order(order(2))
             await market.moment(bar(0, 100.0, 101.0, 99.0, 100.0))
             assert heard == []
-        await market.moment(bar(1, 100.0, 101.0, 99.0, 100.0))
-        await until(lambda: heard)
-        assert [event.order.client_order_id for event in heard] == ["o-1"]
+            for ask in (
+                paper.fetch_positions(),
+                paper.fetch_balance(),
+                paper.fetch_fills(),
+                paper.fetch_open_orders(),
+                paper.fetch_order("o-1"),
+            ):
+                with pytest.raises(StorageError, match="disk is full"):
+                    await ask
+            with pytest.raises(OutcomeUnknown, match="o-1: what it is now is not written"):
+                await paper.create_order(order(1))
+        (position,) = await paper.fetch_positions()  # there is room again: it is written first
+        assert position.quantity == 10.0
+        await until(lambda: len(heard) == 2)
+        assert [event.order.client_order_id for event in heard] == ["o-3", "o-1"]
         assert await paper.fetch_order("o-2") is None
         await paper.disconnect()
         await listening

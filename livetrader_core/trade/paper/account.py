@@ -101,17 +101,27 @@ class Book:
         return self.cash + sum(h.open_profit + h.market_value for h in self.holdings.values())
 
     def trade(
-        self, contract: Contract, signed: float, price: float, check_margin: bool = False
+        self,
+        contract: Contract,
+        signed: float,
+        price: float,
+        check_margin: bool = False,
+        is_whole: bool = False,
     ) -> Booking:
         """Book a trade of ``signed`` units at ``price``.
 
         With ``check_margin`` the part that opens a position is refused if it would leave less
-        than nothing available; the part that closes one is always booked.
+        than nothing available; the part that closes one is booked all the same, unless the trade
+        ``is_whole`` or nothing.
         """
         holding = self.holdings.get(contract.symbol) or Holding(contract)
         closed, opened = holding.split(signed)
+        before = (self.cash, self.realized_profit, self.commission, holding.quantity)
         profit = self._close(holding, closed, price) if closed else 0.0
         refused = bool(opened) and check_margin and not self._affordable(contract, opened, price)
+        if refused and is_whole:
+            self.cash, self.realized_profit, self.commission, holding.quantity = before
+            return Booking(0.0, 0.0, 0.0, 0.0, refused)
         if refused:
             opened = 0.0
         if opened:
@@ -175,10 +185,15 @@ class Account:
         return self.books.setdefault(currency, Book(currency))
 
     def trade(
-        self, contract: Contract, signed: float, price: float, check_margin: bool = False
+        self,
+        contract: Contract,
+        signed: float,
+        price: float,
+        check_margin: bool = False,
+        is_whole: bool = False,
     ) -> Booking:
         """:meth:`Book.trade` in the contract's currency."""
-        return self.book(contract.currency).trade(contract, signed, price, check_margin)
+        return self.book(contract.currency).trade(contract, signed, price, check_margin, is_whole)
 
     def mark(self, prices: Iterable[tuple[str, float]]) -> None:
         """Value positions at (symbol, price) pairs."""

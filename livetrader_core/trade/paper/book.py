@@ -206,13 +206,14 @@ class PaperBook:
         step = contract.quantity_step
         kline = price.bar.kline
         wanted = fillable(order.remaining, kline, self.rules.volume_limit, step)
-        if order.time_in_force is TimeInForce.FOK and wanted < order.remaining:
+        is_whole = order.time_in_force is TimeInForce.FOK
+        if is_whole and wanted < order.remaining:
             return
         if not wanted:
             return
         check_margin = self.rules.check_margin and not _is_margin_call(order)
         signed = order.side.sign * wanted
-        booking = self.account.trade(contract, signed, price.value, check_margin)
+        booking = self.account.trade(contract, signed, price.value, check_margin, is_whole)
         if booking.quantity:
             self._book_fill(working, price, booking.quantity, booking.commission, clock)
             self._group(working, clock)

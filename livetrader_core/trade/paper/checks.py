@@ -1,14 +1,32 @@
-"""What the paper venue does not take."""
+"""What the paper venue does not take, in orders and in its settings."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
-from livetrader_core.errors import OrderRejected
+from livetrader_core.errors import ConfigError, InvalidRequest, OrderRejected
 from livetrader_core.models import Contract, Order, OrderType, TimeInForce
+from livetrader_core.trade.request import check_number
 
 _AT_ONCE = (TimeInForce.IOC, TimeInForce.FOK)
 _PLAIN = (OrderType.MARKET, OrderType.LIMIT)
+
+
+def cash_by_currency(cash: float | Mapping[str, float], currency: str) -> dict[str, float]:
+    """The setting ``cash`` as amounts by currency. Raises ConfigError."""
+    amounts = dict(cash) if isinstance(cash, Mapping) else {currency: cash}
+    for code, amount in amounts.items():
+        check_setting(f"cash in {code}", amount)
+    return amounts
+
+
+def check_setting(name: str, value: object) -> None:
+    """Raise ConfigError unless ``value`` is a finite number that is not negative."""
+    try:
+        check_number(name, value)
+    except InvalidRequest as error:
+        raise ConfigError(f"PaperTrade: {error}") from None
 
 
 def check_times(order: Order) -> None:

@@ -11,10 +11,10 @@ from pathlib import Path
 
 from livetrader_core.errors import (
     ConfigError,
-    InvalidRequest,
     LiveTraderError,
     NotConnected,
     OrderRejected,
+    OutcomeUnknown,
     StorageError,
 )
 from livetrader_core.market.base import MarketBase
@@ -37,7 +37,12 @@ from livetrader_core.trade.events import EventReader, EventStream
 from livetrader_core.trade.paper.account import Account
 from livetrader_core.trade.paper.book import Bar, PaperBook, Rules, Working
 from livetrader_core.trade.paper.calls import call_margin
-from livetrader_core.trade.paper.checks import check_grid, check_times
+from livetrader_core.trade.paper.checks import (
+    cash_by_currency,
+    check_grid,
+    check_setting,
+    check_times,
+)
 from livetrader_core.trade.paper.matching import Slippage
 from livetrader_core.trade.paper.nights import charge_nights
 from livetrader_core.trade.paper.state import StateFile
@@ -99,7 +104,7 @@ class PaperTrade(TradeBase):
             ("volume_limit", volume_limit),
             ("margin_call", margin_call),
         ):
-            _check_setting(name, value)
+            check_setting(name, value)
         self._only = None if markets is None else tuple(markets)
         self._own_service = isinstance(market, MarketBase)
         self.service = MarketService(market) if isinstance(market, MarketBase) else market
@@ -107,7 +112,7 @@ class PaperTrade(TradeBase):
         rules = Rules(
             Slippage(slippage_perc, slippage_fixed, slippage_open), volume_limit, check_margin
         )
-        self.account = Account(_cash_by_currency(cash, currency))
+        self.account = Account(cash_by_currency(cash, currency))
         # Fills of two runs must not share a trade_id: a journal outlives the run.
         self._run = secrets.token_hex(3)
         self._order_numbers = itertools.count(1)
@@ -123,6 +128,7 @@ class PaperTrade(TradeBase):
         self._unsaved: dict[str, Order] = {}
         self._unsaved_fills: list[Fill] = []
         self._untold: list[VenueEvent] = []
+        self._is_behind = False
         self._arriving = asyncio.Lock()
         self._gathered: list[Bar] = []
         self._events = EventStream()
@@ -211,7 +217,7 @@ class PaperTrade(TradeBase):
         async with self._arriving:  # whoever comes first is first in the book
             known = self._orders.get(order.client_order_id)
             if known is not None:
-                return known
+                return self._confirmed(known)
             contract = await self._contract(order.symbol)
             check_times(order)
             check_grid(order, contract)
@@ -265,7 +271,8 @@ class PaperTrade(TradeBase):
     ) -> Order:
         """Change a working order, which keeps its place in the book.
 
-        Raises InvalidRequest for a value that cannot be, OrderRejected if it does not work.
+        Raises InvalidRequest for a value that cannot be, OrderRejected if it does not work, and
+        OutcomeUnknown if the change could not be written yet.
         """
         working = self._working(client_order_id)
         asked = {"quantity": quantity, "price": price, "stop_price": stop_price}
@@ -282,7 +289,7 @@ class PaperTrade(TradeBase):
             )
         self._book.change(working, changed)
         self._publish()
-        return changed
+        return self._confirmed(changed)
 
     def _working(self, client_order_id: str) -> Working:
         working = self._book.find(client_order_id)
@@ -294,22 +301,27 @@ class PaperTrade(TradeBase):
 
     async def fetch_order(self, client_order_id: str) -> Order | None:
         """The order; None if it never arrived in this run."""
+        self._catch_up()
         return self._orders.get(client_order_id)
 
     async def fetch_open_orders(self) -> list[Order]:
         """The book, in the order of arrival."""
+        self._catch_up()
         return [working.order for working in self._book.working]
 
     async def fetch_fills(self, since: int = 0) -> list[Fill]:
         """Fills of this run at or after ``since`` (UTC ms)."""
+        self._catch_up()
         return [fill for fill in self._fills if fill.datetime >= since]
 
     async def fetch_positions(self) -> list[Position]:
         """Net positions that are not flat."""
+        self._catch_up()
         return self.account.positions()
 
     async def fetch_balance(self) -> list[Balance]:
         """One balance for each currency."""
+        self._catch_up()
         return self.account.balances()
 
     def watch_events(self) -> EventReader:
@@ -372,8 +384,29 @@ class PaperTrade(TradeBase):
         try:
             self._save()
         except StorageError as error:
+            self._is_behind = True
             log.error("nobody hears of what happens on paper: %s", error)
             return
+        self._tell_all()
+
+    def _catch_up(self) -> None:
+        """Write what could not be written; nothing else is said before. Raises StorageError."""
+        if self._is_behind:
+            self._save()
+            self._tell_all()
+
+    def _confirmed(self, order: Order) -> Order:
+        """``order``, once what it is now is written. Raises OutcomeUnknown."""
+        try:
+            self._catch_up()
+        except StorageError as error:
+            raise OutcomeUnknown(
+                f"order {order.client_order_id}: what it is now is not written: {error}"
+            ) from error
+        return order
+
+    def _tell_all(self) -> None:
+        self._is_behind = False
         for event in self._untold:
             self._events.put(event)
         self._untold.clear()
@@ -399,17 +432,3 @@ def _expiry(order: Order, contract: Contract, as_of: int) -> int:
     if order.time_in_force is TimeInForce.DAY:
         return contract.sessions.close_of(contract.sessions.trading_date(as_of))
     return order.expires_at if order.time_in_force is TimeInForce.GTD else 0
-
-
-def _cash_by_currency(cash: float | Mapping[str, float], currency: str) -> dict[str, float]:
-    amounts = dict(cash) if isinstance(cash, Mapping) else {currency: cash}
-    for code, amount in amounts.items():
-        _check_setting(f"cash in {code}", amount)
-    return amounts
-
-
-def _check_setting(name: str, value: object) -> None:
-    try:
-        check_number(name, value)
-    except InvalidRequest as error:
-        raise ConfigError(f"PaperTrade: {error}") from None
