@@ -66,7 +66,9 @@ class Desk:
         self.client = client
 
     def cli(self, *arguments: str) -> Result:
-        result = CliRunner().invoke(livetrader, [*arguments, "--endpoint", self.endpoint])
+        result = CliRunner(env={"COLUMNS": "160"}).invoke(
+            livetrader, [*arguments, "--endpoint", self.endpoint]
+        )
         assert result.exception is None or isinstance(result.exception, SystemExit)
         return result
 
