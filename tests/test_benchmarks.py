@@ -34,5 +34,6 @@ def test_a_goal_that_is_missed_is_told() -> None:
 def test_the_universe_is_measured() -> None:
     rows = ROWS["universe"](True)
     assert [row.unit for row in rows] == ["ms", "share of a core", "MB", "MB"]
-    assert 0 < rows[0].values["p50"] <= rows[0].values["p99"]
+    # A delay is measured between two clocks and may be a little below nothing.
+    assert -1.0 < rows[0].values["p50"] <= rows[0].values["p99"]
     assert rows[3].values["at the end"] > 0
