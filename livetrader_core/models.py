@@ -609,12 +609,14 @@ class TradeEvent:
 class KillState:
     """The kill switch: while it is ``on``, no new order leaves.
 
-    ``since`` is the computer's time (UTC ms) at which it was thrown, ``reason`` why.
+    ``since`` is the computer's time (UTC ms) at which it was thrown, ``reason`` why. ``flatten``
+    says that positions are closed, too.
     """
 
     on: bool = False
     since: int = 0
     reason: str = ""
+    flatten: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """A plain mapping, as the wire and the journal carry it."""

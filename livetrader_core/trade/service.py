@@ -33,10 +33,8 @@ from livetrader_core.models import (
     KillState,
     Order,
     OrderStatus,
-    OrderType,
     Position,
     Reconciliation,
-    Side,
     TradeEvent,
     market_of,
 )
@@ -48,7 +46,8 @@ from livetrader_core.trade.books import Books
 from livetrader_core.trade.gate import Gate
 from livetrader_core.trade.held import HeldOrders, reason_of_leaving
 from livetrader_core.trade.journal import Journal
-from livetrader_core.trade.kill import KillSwitch
+from livetrader_core.trade.kill import KillDesk, KillSwitch, cancel_all
+from livetrader_core.trade.kill import flatten as flatten_all
 from livetrader_core.trade.progress import combine
 from livetrader_core.trade.reconcile import Findings, Ledger, Reconciler, account_of
 from livetrader_core.trade.request import check_id, check_number, check_order
@@ -60,6 +59,9 @@ Listener = Callable[[TradeEvent], None]
 
 #: How far a venue's clock may be behind ours when it is asked for an order's fills.
 _CLOCK_SKEW_MS = 3_600_000
+
+#: Rounds of asking the venues between two attempts to close positions.
+_FLATTEN_EVERY = 10
 
 #: Errors that say that the venue could not be reached, so that it did not see the order.
 _NOT_REACHED = (NotConnected, TooBusy)
@@ -133,6 +135,10 @@ class TradeService:
         self._held = HeldOrders(self._desk(), market, min(ask_every, 0.25), min(ask_every, 1.0))
         self._books = Books(self.journal)
         self._kill = KillSwitch(self.journal)
+        self._kill_desk = KillDesk(
+            self.adapters, self._open_orders, self._find, self.cancel_order, self._let_out
+        )
+        self._flattened_at = float("-inf")
         self._risk = None if risk is None else RiskChecks(risk)
         self._gate = Gate(self._kill, self._risk, self._books, market, self._open_orders)
         self._reconciler = Reconciler(self._ledger(), self._books, _CLOCK_SKEW_MS)
@@ -538,17 +544,29 @@ class TradeService:
     async def kill(self, flatten: bool = False, reason: str = "") -> KillState:
         """Refuse new orders until :meth:`lift`, and cancel all that work.
 
-        ``flatten``: then close every position by a market order. The switch survives a restart.
+        ``flatten``: then close every position by a market order. The switch survives a restart, and
+        what could not be done is tried again as long as it is on.
         Raises StorageError if it could not be written down; it is on all the same.
         """
         try:
-            self._kill.throw(reason)
+            self._kill.throw(reason, flatten)
         finally:
             await asyncio.gather(*self._sending.values(), return_exceptions=True)
-            await asyncio.gather(*(self._cancel_for_kill(o) for o in self._open_orders()))
-            if flatten:
-                await self._flatten()
+            await self._enforce_kill(flatten)
         return self._kill.state
+
+    async def _enforce_kill(self, flatten: bool) -> None:
+        await cancel_all(self._kill_desk)
+        if flatten:
+            self._flattened_at = asyncio.get_running_loop().time()
+            await flatten_all(self._kill_desk, self._kill.state.since)
+
+    async def _go_on_killing(self) -> None:
+        state, now = self._kill.state, asyncio.get_running_loop().time()
+        # A venue's positions may lag behind its fills: closing is not tried again at once.
+        is_due = now >= self._flattened_at + _FLATTEN_EVERY * self.ask_every
+        if state.on:
+            await self._enforce_kill(state.flatten and is_due)
 
     async def lift(self) -> KillState:
         """Take new orders again. Raises StorageError."""
@@ -558,27 +576,6 @@ class TradeService:
     async def kill_state(self) -> KillState:
         """Whether the kill switch is on."""
         return self._kill.state
-
-    async def _cancel_for_kill(self, order: Order) -> None:
-        try:
-            await self.cancel_order(order.client_order_id)
-        except LiveTraderError as error:
-            log.warning("kill: order %s was not canceled: %s", order.client_order_id, error)
-
-    async def _flatten(self) -> None:
-        for number, position in enumerate(await self.fetch_positions()):
-            side = Side.SELL if position.quantity > 0 else Side.BUY
-            order = Order(
-                f"kill-{self._kill.state.since % 10**10}-{number}",
-                position.symbol,
-                side,
-                OrderType.MARKET,
-                abs(position.quantity),
-            )
-            try:
-                await self._let_out(self._adapter(position.symbol), order)
-            except LiveTraderError as error:
-                log.error("kill: %s was not flattened: %s", position.symbol, error)
 
     # ---- reconciliation
 
@@ -765,6 +762,7 @@ class TradeService:
         while True:
             await asyncio.sleep(self.ask_every)
             await self._settle_open(_in_doubt)
+            await self._go_on_killing()
 
     async def _settle_open(self, which: Callable[[Order], bool]) -> None:
         try:

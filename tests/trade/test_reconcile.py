@@ -9,8 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from livetrader_core.errors import InvalidRequest, OrderRejected, StorageError
-from livetrader_core.models import Order, OrderStatus
+from livetrader_core.errors import (
+    InvalidRequest,
+    NotConnected,
+    OrderRejected,
+    OutcomeUnknown,
+    StorageError,
+)
+from livetrader_core.models import Order, OrderStatus, Position, Side
 from livetrader_core.trade import TradeService
 from livetrader_core.trade.journal import Journal
 from tests.trade.scripted_venue import ScriptedVenue, order, until
@@ -234,6 +240,89 @@ def test_an_order_on_its_way_is_waited_for_and_canceled(tmp_path: Path) -> None:
         assert venue.orders["a-1"].status is OrderStatus.CANCELED
 
     during(venue, tmp_path / "journal", work)
+
+
+def test_what_could_not_be_canceled_is_when_its_venue_is_back(tmp_path: Path) -> None:
+    venue, journal = ScriptedVenue(), tmp_path / "journal"
+    cancel = venue.cancel_order
+
+    async def offline(client_order_id: str) -> None:
+        raise NotConnected("the line is down")
+
+    async def killed(trade: TradeService) -> None:
+        await trade.create_order(order("a-1"))
+        venue.cancel_order = offline  # type: ignore[method-assign]
+        await trade.kill()
+        assert not venue.orders["a-1"].status.is_final
+
+    async def back(trade: TradeService) -> None:
+        """After a restart, too."""
+        venue.cancel_order = cancel  # type: ignore[method-assign]
+        await until(lambda: venue.orders["a-1"].status is OrderStatus.CANCELED)
+
+    during(venue, journal, killed)
+    during(venue, journal, back, ask_every=0.01)
+
+
+def test_an_order_that_turns_up_later_is_canceled_and_its_position_closed_once(
+    tmp_path: Path,
+) -> None:
+    venue = ScriptedVenue()
+
+    async def lost(sent: Order) -> None:
+        raise OutcomeUnknown("no answer")
+
+    async def work(trade: TradeService) -> None:
+        venue.on_create = lost
+        with pytest.raises(OutcomeUnknown):
+            await trade.create_order(order("a-1"))
+        venue.on_create = None
+        await trade.kill(flatten=True)
+        assert venue.arrived == ["a-1"]
+        venue.take(order("a-1"))  # it had arrived after all, and trades
+        venue.fill("a-1", 3.0, "t-1")
+        await until(lambda: venue.orders["a-1"].status is OrderStatus.CANCELED)
+        await until(lambda: len(venue.arrived) == 2)
+        closing = venue.arrived[1]
+        assert (venue.orders[closing].quantity, venue.orders[closing].side) == (3.0, Side.SELL)
+        await asyncio.sleep(0.3)  # it works: no second one is sent
+        assert len(venue.arrived) == 2
+        venue.fill(closing, 2.0, "t-2")
+        venue.orders[closing] = venue.orders[closing].but(status=OrderStatus.CANCELED)
+        venue.tell(venue.orders[closing])
+        await until(lambda: len(venue.arrived) == 3)
+        assert venue.orders[venue.arrived[2]].quantity == 1.0  # what was left
+        venue.fill(venue.arrived[2], 1.0, "t-3")
+        await asyncio.sleep(0.3)
+        assert len(venue.arrived) == 3
+
+    during(venue, tmp_path / "journal", work, ask_every=0.01, settle_after=30.0)
+
+
+def test_a_venue_that_is_away_keeps_no_other_from_being_flattened(tmp_path: Path) -> None:
+    here, away = ScriptedVenue("US"), ScriptedVenue("FOREX")
+
+    async def main() -> None:
+        trade = TradeService([away, here], tmp_path / "journal", ask_every=0.01)
+        await trade.connect()
+        await trade.create_order(order("a-1"))
+        await trade.create_order(order("b-1", "FOREX.A"))
+        here.fill("a-1", 10.0, "t-1")
+        away.fill("b-1", 10.0, "t-2")
+        await here.told()
+        fetch = away.fetch_positions
+
+        async def offline() -> list[Position]:
+            raise NotConnected("the line is down")
+
+        away.fetch_positions = offline  # type: ignore[method-assign]
+        await trade.kill(flatten=True)
+        assert len(here.arrived) == 2
+        away.fetch_positions = fetch  # type: ignore[method-assign]
+        await until(lambda: len(away.arrived) == 2)
+        await trade.stop()
+
+    asyncio.run(main())
 
 
 # ---- ids and rows
