@@ -22,6 +22,7 @@ from livetrader_bt.rules import (
     feed_of,
     livetrader_feeds,
     no_commission,
+    now_of,
     on_grid,
     refuse,
     symbols_of,
@@ -85,6 +86,8 @@ class LiveTraderBackBroker(bt.brokers.BackBroker):
         self._trade_sums = TradeSums()
         self._last_snapped: Any = None
         self._seen: dict[LiveTraderData, tuple[int, int]] = {}
+        #: Why no order is taken; empty if orders are.
+        self._killed = ""
         #: Orders that take no part in the round at hand.
         self._held: list[bt.Order] = []
         super().init()
@@ -112,7 +115,7 @@ class LiveTraderBackBroker(bt.brokers.BackBroker):
         """Take an order; with ``transmit=False`` it waits for the last of its bracket."""
         check = wish.info.pop("_checksubmit", True)
         order, reason = order_for(wish, self.cerebro, self.p.live_from)
-        if reason:
+        if reason := reason or self._killed:
             return self._refused(order, reason)
         if wish.oco is not None:  # who names an order that was refused is in a group all the same
             self._ocos.setdefault(wish.oco.ref, wish.oco.ref)
@@ -242,6 +245,24 @@ class LiveTraderBackBroker(bt.brokers.BackBroker):
         elif root in self._pchildren:
             self._pchildren[root].popleft()
             self._toactivate.extend(self._pchildren[root])
+
+    def kill(self, flatten: bool = False, reason: str = "") -> None:
+        """Cancel all orders and refuse later ones, as :meth:`LiveTraderBroker.kill` does live.
+
+        ``flatten``: then close every position with the next bar.
+        """
+        feeds = livetrader_feeds(self.cerebro)
+        if now_of(feeds) <= self.p.live_from:
+            return
+        for order in self.get_orders_open():
+            self.cancel(order)
+        owner = next(iter(self.cerebro.runningstrats), None)
+        for feed in {feed.symbol: feed for feed in feeds}.values() if flatten else ():
+            size = self.getposition(feed).size
+            if size:
+                make = bt.order.SellOrder if size > 0 else bt.order.BuyOrder
+                self.place(wish_of(make, owner, feed, abs(size)))
+        self._killed = f"the kill switch is on ({reason})" if reason else "the kill switch is on"
 
     def cancel_all(self) -> None:
         """Cancel every open order now."""

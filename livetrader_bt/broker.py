@@ -273,6 +273,17 @@ class LiveTraderBroker(bt.BrokerBase):
         self._requests.modify(known.wire, size, *wire_prices(order.exectype, price, plimit))
         return True
 
+    def kill(self, flatten: bool = False, reason: str = "") -> None:
+        """Stop all trading of the servers' accounts, other programs' too; see
+        :meth:`LiveTraderStore.kill`. On a historical bar nothing happens.
+
+        Raises Unavailable, StorageError.
+        """
+        if self._begun:
+            self._store.kill(flatten, reason)
+        else:
+            log.warning("the kill switch was not thrown: the bar is history")
+
     def _is_live(self, order: bt.Order) -> bool:
         if not self._begun:
             log.warning("order %s is left as it is: the bar is history", order.info.client_order_id)

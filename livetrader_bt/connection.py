@@ -245,6 +245,15 @@ class Connection:
             if session in trading
         ]
 
+    def kill(self, flatten: bool = False, reason: str = "") -> None:
+        """Throw the kill switch of every server: all orders are cancelled, none is taken.
+
+        ``flatten``: then every position is closed. It stays on until somebody lifts it
+        (`livetrader kill --lift`). Raises Unavailable or StorageError of a server that did not.
+        """
+        for session in self._trading_sessions():
+            self.call(session.kill(flatten, reason))
+
     def open_orders(self) -> list[Order]:
         """The open orders of all sessions that trade."""
         return [
