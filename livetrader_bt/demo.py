@@ -110,7 +110,7 @@ def run_demo(
     traded = None
     if live and venues:
         console.print()
-        console.print("[bold]the same, live[/]: one strategy trades three simulated venues at once")
+        console.print("[bold]and live[/]: one strategy trades three simulated venues at once")
         traded = trade_live(output / "live", find_strategy(LIVE_STRATEGY), seed, console)
         print_live(traded, console)
     return DemoResult(backtest, paper, comparison, picture, traded)
