@@ -25,7 +25,7 @@ _FAILURES = (
 
 def time_to_greet(endpoint: Endpoint, timeout: float) -> float:
     """Of ``timeout`` seconds, those after which to ask :func:`why_refused` what is wrong."""
-    return timeout - min(_PATIENCE, timeout / 4) if endpoint.scheme == "tcp" else timeout
+    return timeout - min(_PATIENCE, timeout / 2) if endpoint.scheme == "tcp" else timeout
 
 
 async def why_refused(endpoint: Endpoint, keys: Keys | None, deadline: float) -> str:

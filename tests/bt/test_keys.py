@@ -46,7 +46,7 @@ def test_a_strategy_runs_over_tcp_with_keys_and_not_without() -> None:
         copy = pickle.loads(pickle.dumps(LiveTraderStore(endpoint, keys=keys)))
         assert run(copy, "paper") > 300
         with pytest.raises(NotConnected, match="asks for keys"):
-            run(LiveTraderStore(endpoint, timeout=0.5), "backtest")
+            run(LiveTraderStore(endpoint, timeout=1.0), "backtest")
 
 
 def test_who_may_only_read_can_backtest_but_not_trade() -> None:

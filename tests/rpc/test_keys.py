@@ -61,7 +61,7 @@ async def guarded() -> AsyncIterator[tuple[Server, str, TickingMarket]]:
 
 
 async def refusal(endpoint: str, shown: Keys | None) -> str:
-    client = AsyncClient(timeout=0.3, keys=shown)
+    client = AsyncClient(timeout=1.0, keys=shown)
     with pytest.raises(LiveTraderError) as caught:
         await client.connect(endpoint)
     await client.close()
