@@ -158,16 +158,19 @@ class Mt4Model:
 
     def time_current(self) -> int:
         """Server time (ms) of the last quote of any symbol, as TimeCurrent gives it."""
+        return max(map(self.quoted_at, self.instruments), default=0) + self.clock_error
+
+    def quoted_at(self, name: str) -> int:
+        """Server time (ms) of the last quote of ``name``; 0 if there was none."""
         now = self.now()
-        last = 0
-        for instrument in self.instruments.values():
-            opens = instrument.recording.klines.datetime
-            index = int(np.searchsorted(opens, now, side="right")) - 1
-            if index >= 0:
-                within = min(now - int(opens[index]), 3 * MINUTE_MS // 4)
-                quarter = MINUTE_MS // 4
-                last = max(last, int(opens[index]) + within // quarter * quarter)
-        return last + self.offset(last) + self.clock_error
+        opens = self.instruments[name].recording.klines.datetime
+        index = int(np.searchsorted(opens, now, side="right")) - 1
+        if index < 0:
+            return 0
+        quarter = MINUTE_MS // 4
+        within = min(now - int(opens[index]), 3 * quarter)
+        last = int(opens[index]) + within // quarter * quarter
+        return last + self.offset(last)
 
     def select(self, name: str) -> bool:
         """Show ``name`` in Market Watch; False if the broker has no such symbol."""

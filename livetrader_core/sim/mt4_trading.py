@@ -68,6 +68,7 @@ class Ticket:
     take_profit: float = 0.0
     comment: str = ""
     magic: int = 0
+    expiration: int = 0
     close_price: float = 0.0
     close_time: int = 0
     profit: float = 0.0
@@ -108,8 +109,9 @@ class Mt4Trading:
         take_profit: float = 0.0,
         comment: str = "",
         magic: int = 0,
+        expiration: int = 0,
     ) -> Ticket:
-        """As OrderSend. Raises TradeError."""
+        """As OrderSend; ``expiration`` (server ms) is for pending orders. Raises TradeError."""
         self.advance()
         instrument = self._instrument(name)
         self._check_allowed()
@@ -132,12 +134,23 @@ class Mt4Trading:
             take_profit,
             comment[:_LONGEST_COMMENT],
             magic,
+            expiration if kind.pending else 0,
         )
         self.tickets[ticket.number] = ticket
         return ticket
 
-    def modify(self, number: int, price: float, stop_loss: float, take_profit: float) -> Ticket:
-        """As OrderModify; the price only of a pending order. Raises TradeError."""
+    def modify(
+        self,
+        number: int,
+        price: float,
+        stop_loss: float,
+        take_profit: float,
+        expiration: int | None = None,
+    ) -> Ticket:
+        """As OrderModify; price and expiration (None: as it is) only of a pending order.
+
+        Raises TradeError.
+        """
         self.advance()
         ticket = self._ticket(number)
         self._check_allowed()
@@ -148,6 +161,8 @@ class Mt4Trading:
             price = ticket.open_price
         self._check_stops(instrument, ticket.kind, price, stop_loss, take_profit)
         changed = replace(ticket, open_price=price, stop_loss=stop_loss, take_profit=take_profit)
+        if ticket.kind.pending and expiration is not None:
+            changed = replace(changed, expiration=expiration)
         self.tickets[number] = changed
         return changed
 
@@ -333,7 +348,11 @@ class Mt4Trading:
         self._stop_out()
 
     def _meet(self, ticket: Ticket, bid: float, ask: float, server: int) -> None:
-        """Fill or close ``ticket`` if a quote reached its price."""
+        """Fill or close ``ticket`` if a quote reached its price, or end it if its time is over."""
+        if ticket.expiration and server >= ticket.expiration:
+            del self.tickets[ticket.number]
+            self.history.append(replace(_marked(ticket, "[expiration]"), close_time=server))
+            return
         if ticket.kind.pending:
             filled = _fill_price(ticket, bid, ask)
             if filled is not None:
@@ -344,9 +363,9 @@ class Mt4Trading:
             return
         price = bid if ticket.kind.sign > 0 else ask
         if ticket.stop_loss and (price - ticket.stop_loss) * ticket.kind.sign <= 0:
-            self._close(ticket, ticket.lots, price, server)
+            self._close(_marked(ticket, "[sl]"), ticket.lots, price, server)
         elif ticket.take_profit and (price - ticket.take_profit) * ticket.kind.sign >= 0:
-            self._close(ticket, ticket.lots, ticket.take_profit, server)
+            self._close(_marked(ticket, "[tp]"), ticket.lots, ticket.take_profit, server)
 
     def _stop_out(self) -> None:
         """Close the worst position while equity is below half of the margin."""
@@ -377,6 +396,11 @@ class Mt4Trading:
         self.balance = round(self.balance + profit, 2)
         self.history.append(closed)
         return closed
+
+
+def _marked(ticket: Ticket, mark: str) -> Ticket:
+    """The terminal writes behind the comment what ended an order."""
+    return replace(ticket, comment=f"{ticket.comment[: _LONGEST_COMMENT - len(mark)]}{mark}")
 
 
 def executions(trading: Mt4Trading) -> list[BookedFill]:

@@ -12,7 +12,8 @@ from pathlib import Path
 
 _INPUT = re.compile(r"^input\s+(\w+)\s+(\w+)\s*=", re.MULTILINE)
 _TOKEN = re.compile(
-    r'//[^\n]*|/\*.*?\*/|"(?:\\.|[^"\\])*"|\'(?:\\.|[^\'\\])\'|[A-Za-z_]\w*|\d[\w.]*|\s+|.', re.DOTALL
+    r'//[^\n]*|/\*.*?\*/|"(?:\\.|[^"\\])*"|\'(?:\\.|[^\'\\])\'|[A-Za-z_]\w*|\d[\w.]*|\s+|.',
+    re.DOTALL,
 )
 _NO_TYPES = frozenset({"return", "else", "case", "delete", "new", "goto", "const", "typedef"})
 _FUNCTION = re.compile(

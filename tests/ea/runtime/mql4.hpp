@@ -15,7 +15,6 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <deque>
 #include <map>
 #include <memory>
 #include <stdexcept>
@@ -286,12 +285,8 @@ class Array {
       mql::stop("array out of range: " + std::to_string(i) + " of " + std::to_string(items_.size()));
     return size_t(i);
   }
-  // A deque of the addresses: references stay good while it grows, as MQL4's do not; see resize.
   std::vector<T> items_;
 };
-
-template <>
-class Array<bool>;
 
 template <typename T>
 int ArraySize(const Array<T> &a) {
