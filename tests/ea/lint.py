@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from tests.ea import mql4_names as names
@@ -14,10 +14,9 @@ _TOKEN = re.compile(
 )
 _WORD = re.compile(r"[A-Za-z_]\w*")
 #: What stops the terminal, or is C++ and not MQL4.
-_FORBIDDEN = frozenset(
-    "Sleep goto auto nullptr static_cast namespace using try catch throw unsigned signed".split()
-)
-_LOWEST_STRICT = "#property strict"
+_FOREIGN = "Sleep goto auto nullptr static_cast namespace using try catch throw unsigned signed"
+_FORBIDDEN = frozenset(_FOREIGN.split())
+_STRICT = "#property strict"
 
 
 def problems(advisor: Path) -> list[str]:
@@ -28,8 +27,8 @@ def problems(advisor: Path) -> list[str]:
     for path, text in texts.items():
         if not text.isascii():
             found.append(f"{path.name}: only ASCII")
-        if _LOWEST_STRICT not in text:
-            found.append(f"{path.name}: no {_LOWEST_STRICT}")
+        if _STRICT not in text:
+            found.append(f"{path.name}: no {_STRICT}")
     known = _Known(texts.values())
     for path, text in texts.items():
         found += [f"{path.name}:{line}: {what}" for line, what in _check(text, known)]
@@ -39,8 +38,8 @@ def problems(advisor: Path) -> list[str]:
 class _Known:
     """What the source itself defines."""
 
-    def __init__(self, texts: Iterator[str] | object) -> None:
-        joined = "\n".join(texts)  # type: ignore[arg-type]
+    def __init__(self, texts: Iterable[str]) -> None:
+        joined = "\n".join(texts)
         self.defines = set(re.findall(r"^#define (\w+)", joined, re.MULTILINE))
         self.structs = set(re.findall(r"^struct (\w+)", joined, re.MULTILINE))
         heads = re.findall(

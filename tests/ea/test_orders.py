@@ -33,7 +33,8 @@ def test_an_order_is_executed_once_however_often_it_is_asked_for() -> None:
         async with attached() as terminal, connected(terminal) as client:
             first = await client.order("a-1", lots=0.3)
             again = await client.order("a-1", lots=0.3)
-            assert not first["repeated"] and again == {**first, "repeated": True}
+            assert not first["repeated"]
+            assert again == {**first, "repeated": True}
             (ticket,) = terminal.trading.tickets.values()
             assert (first["ticket"], first["price"]) == (ticket.number, ticket.open_price)
             assert (ticket.lots, ticket.comment, ticket.magic) == (0.3, "a-1", 77201)
@@ -81,7 +82,8 @@ def test_a_stop_loss_that_closes_is_told_with_its_price() -> None:
             (closed,) = terminal.trading.history
             last = events[-1]
             assert (last["kind"], last["by"]) == ("closed", "")
-            assert last["reason"] == closed.comment[-3:-1] and last["reason"] in ("sl", "tp")
+            assert last["reason"] == closed.comment[-3:-1]
+            assert last["reason"] in ("sl", "tp")
             assert last["order"]["ticket"] == done["ticket"]
             assert last["order"]["close_price"] == closed.close_price
             assert last["order"]["profit"] == closed.profit
