@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 
-from livetrader_core.market.dwx.servertime import ServerTime
 from livetrader_core.market.finding import Finding, Verdict
+from livetrader_core.market.metatrader.servertime import ServerTime
 from livetrader_core.market.specs import FOREX_SESSIONS
 from livetrader_core.timeframe import DAY_MS, MINUTE_MS
 
