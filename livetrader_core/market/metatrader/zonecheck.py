@@ -44,6 +44,11 @@ class ZoneCheck:
         if off > 0 or self._quotes_flow(now):
             self._judge(off, server)
 
+    def offset(self, ahead: int, now: int) -> None:
+        """The server's clock was seen to be ``ahead`` of UTC (ms) just now."""
+        supposed = self._zone.to_server(now) - now
+        self._judge(round((ahead - supposed) / _QUARTER_MS), now + ahead)
+
     def sign(self, server: int, now: int) -> None:
         """A bar that opened at ``server`` was published just now."""
         self._signs = [*self._signs[1 - _AGREEING :], self._quarters(server, now)]
