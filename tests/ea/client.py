@@ -90,9 +90,12 @@ class EaClient:
         """The body of the reply. Raises Refused, asyncio.TimeoutError."""
         name = await self.send(method, *arguments)
         while True:
-            got, body = await self.reply(seconds)
-            if got == name:
-                return body
+            got, status, body = await self.reply(seconds)
+            if got != name:
+                continue  # of a request that was given up
+            if status != "ok":
+                raise Refused(body)
+            return body
 
     async def send(self, method: str, *arguments: Any) -> bytes:
         """Send a request; its id."""
@@ -101,14 +104,10 @@ class EaClient:
         await self.requests.send_multipart(frames)
         return name
 
-    async def reply(self, seconds: float = 5.0) -> tuple[bytes, dict[str, Any]]:
-        """The next reply, and the id of its request. Raises Refused."""
-        frames = await asyncio.wait_for(self.requests.recv_multipart(), seconds)
-        name, status, text = frames
-        body = json.loads(text)
-        if status != b"ok":
-            raise Refused(body)
-        return name, body
+    async def reply(self, seconds: float = 5.0) -> tuple[bytes, str, dict[str, Any]]:
+        """The next reply: the id of its request, its status and its body."""
+        name, status, text = await asyncio.wait_for(self.requests.recv_multipart(), seconds)
+        return name, status.decode(), json.loads(text)
 
     async def order(
         self,

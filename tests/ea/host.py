@@ -388,11 +388,9 @@ class Advisor:
         self._ended = False
 
     def _guarded(self, name: str) -> Callable[..., Any]:
-        function = getattr(self.terminal, name)
-
         def call(*arguments: Any) -> Any:
             try:
-                return function(*arguments)
+                return getattr(self.terminal, name)(*arguments)
             except BaseException as error:  # ctypes would only print it
                 self.terminal.failed = error
                 return None if name == "print" else 0
