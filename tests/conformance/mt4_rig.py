@@ -6,10 +6,13 @@ import tempfile
 from pathlib import Path
 from typing import ClassVar
 
+import pytest
+
 from livetrader_core.market.base import MarketBase
 from livetrader_core.market.mt4 import Mt4Market
 from livetrader_core.sim.venue import Fault, FaultKind, SimulatedVenue
 from tests.conformance.rig import Rig
+from tests.ea.build import compiler
 from tests.ea.terminal import EaTerminal
 from tests.support.zmtp_relay import ZmtpRelay
 
@@ -41,6 +44,8 @@ class Mt4Rig(Rig):
         return self._market
 
     async def open(self) -> None:
+        if compiler() is None:
+            pytest.skip("g++ is needed to compile the expert advisor; install it (package g++)")
         self._files = tempfile.TemporaryDirectory(prefix="lt-ea")
         self._venue = EaTerminal(list(self.recordings.values()), self.clock, Path(self._files.name))
         await self._venue.start()
