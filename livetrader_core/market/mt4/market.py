@@ -39,6 +39,9 @@ log = logging.getLogger(__name__)
 #: How long the terms of a contract are taken for true (computer's time, seconds).
 _TERMS_HOLD = 600.0
 _LONGEST_PAUSE = 0.5
+#: How far this computer's clock may be behind the broker's (ms): a bar that is said to be over long
+#: before its end shows that the broker's clock leapt, and may still change.
+_EARLY_MS = 5000
 
 
 class Mt4Market(MetaTraderMarket):
@@ -306,6 +309,8 @@ class Mt4Market(MetaTraderMarket):
         opened = self._zone.moment(int(bars.server[0]))
         if not bars.closed[0]:
             raise ProtocolError("bar: a bar was published that may still change")
+        if opened + MINUTE_MS > self._clock.now() + _EARLY_MS:
+            return
         self._heard.add(symbol, opened, tuple(float(column[0]) for column in bars.columns))
         if self._updater.sign(symbol, opened + MINUTE_MS):
             self._wake.set()
