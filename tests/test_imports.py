@@ -16,7 +16,7 @@ HEAVY = ("backtrader", "pytdx", "tqsdk", "pandas", "exchange_calendars", "aiohtt
         "import livetrader_core",
         "from livetrader_core import market, trade, rpc",
         "from livetrader_core.market import MarketService, ReplayMarket, CachedMarket",
-        "from livetrader_core.market import TdxMarket, DwxMarket, TqMarket, RehearsalMarket",
+        "from livetrader_core.market import TdxMarket, DwxMarket, Mt4Market, TqMarket",
         "from livetrader_core.rpc import Server, Client, MarketSubscriber, TradeSubscriber",
         "import livetrader_core.cli.app, livetrader_core.cli.sim, livetrader_core.cli.doctor",
     ],

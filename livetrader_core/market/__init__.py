@@ -13,6 +13,7 @@ from livetrader_core.market.base import MarketBase
 if TYPE_CHECKING:
     from livetrader_core.market.cached import CachedMarket
     from livetrader_core.market.dwx import DwxMarket
+    from livetrader_core.market.mt4 import Mt4Market
     from livetrader_core.market.rehearsal import RehearsalMarket
     from livetrader_core.market.replay import ReplayMarket
     from livetrader_core.market.tdx import TdxMarket
@@ -24,6 +25,7 @@ __all__ = [
     "DwxMarket",
     "MarketBase",
     "MarketService",
+    "Mt4Market",
     "RehearsalMarket",
     "ReplayMarket",
     "TdxMarket",
@@ -34,6 +36,7 @@ _HOMES = {
     "CachedMarket": "livetrader_core.market.cached",
     "DwxMarket": "livetrader_core.market.dwx",
     "MarketService": "livetrader_core.service",
+    "Mt4Market": "livetrader_core.market.mt4",
     "RehearsalMarket": "livetrader_core.market.rehearsal",
     "ReplayMarket": "livetrader_core.market.replay",
     "TdxMarket": "livetrader_core.market.tdx",

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from livetrader_core.errors import ConfigError, ProtocolError, Unavailable
 from livetrader_core.market.dwx import messages
-from livetrader_core.market.dwx.bars import base_of
-from livetrader_core.market.dwx.lag import FeedLag
 from livetrader_core.market.dwx.replies import parse_reply
-from livetrader_core.market.dwx.servertime import EET_EU, EET_US, server_time
+from livetrader_core.market.metatrader.bars import base_of
+from livetrader_core.market.metatrader.lag import FeedLag
+from livetrader_core.market.metatrader.servertime import EET_EU, EET_US, server_time
 from livetrader_core.sim.mt4_model import server_offset
 from tests.market.samples import at
 from tests.support import dwx_frames as frames

@@ -13,6 +13,7 @@ from typing import Any
 from livetrader_core.clock import Clock, SteppedClock
 from livetrader_core.market.dwx import DwxMarket
 from livetrader_core.market.generated import GeneratedSource
+from livetrader_core.market.metatrader.market import MetaTraderMarket
 from livetrader_core.market.recorded import read_klines
 from livetrader_core.market.specs import default_contract
 from livetrader_core.models import Kline
@@ -76,7 +77,7 @@ async def venue(
 class Watch:
     """Everything a market gives of some symbols, and its clock."""
 
-    def __init__(self, market: DwxMarket, *keys: tuple[str, str]) -> None:
+    def __init__(self, market: MetaTraderMarket, *keys: tuple[str, str]) -> None:
         self.market = market
         self.klines: dict[tuple[str, str], list[Kline]] = {key: [] for key in keys}
         self.order: list[Kline | int] = []

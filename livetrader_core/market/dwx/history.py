@@ -15,20 +15,23 @@ from collections.abc import Callable
 import numpy as np
 
 from livetrader_core.errors import Unavailable
-from livetrader_core.market.dwx.bars import ASKED
 from livetrader_core.market.dwx.line import Line
 from livetrader_core.market.dwx.messages import Bars, history, is_history, read_bars
 from livetrader_core.market.dwx.replies import Reply
-from livetrader_core.market.dwx.servertime import ServerTime
-from livetrader_core.models import Klines
+from livetrader_core.market.metatrader.bars import ASKED, open_start, to_klines
+from livetrader_core.market.metatrader.servertime import ServerTime
+from livetrader_core.models import Ints, Klines
 from livetrader_core.sessions import Sessions
-from livetrader_core.timeframe import DAY_MS, MINUTE_MS, duration_ms
+from livetrader_core.timeframe import DAY_MS, duration_ms
 
 log = logging.getLogger(__name__)
 
 #: A stretch without a single bar that is longer than this is taken for the history's beginning.
 _LONGEST_HOLE_MS = 56 * DAY_MS
 _TRIES = 4
+#: Bars remembered of each stream, from which a request can begin.
+_REMEMBERED = 64
+_BEGINNINGS = 4
 #: Asked beyond now, so that a wrong `time_zone` shows itself instead of hiding the newest bars.
 _AHEAD_MS = DAY_MS
 
@@ -51,6 +54,8 @@ class History:
         self._sessions = sessions
         self._chunk = chunk
         self._pause = pause
+        self._known: dict[tuple[str, str], Ints] = {}
+        self._turn = 0
 
     # ---- ranges
 
@@ -71,7 +76,7 @@ class History:
         reach = end - span if start is None else max(start, end - span)
         if count is not None:
             reach = max(
-                reach, _open_start(self._sessions(symbol), end, min(count, self._chunk) * length)
+                reach, open_start(self._sessions(symbol), end, min(count, self._chunk) * length)
             )
         newest = await self._newest(symbol, base, reach, end)
         if newest is None:
@@ -92,6 +97,36 @@ class History:
             else:
                 hole = min(2 * hole, _LONGEST_HOLE_MS)
         return Klines.concat(parts[::-1])
+
+    async def since(
+        self, symbol: str, base: str, need: int, closing: int, now: int
+    ) -> Klines | None:
+        """Bars from ``need`` on, and some before; None if the terminal has none at all.
+
+        Raises Unavailable.
+        """
+        bars = await self._from_known(symbol, base, need, now)
+        if not len(bars):
+            return None
+        known = self._known.get((symbol, base), bars.datetime[:0])
+        recent = bars.datetime[bars.datetime <= now]
+        self._known[symbol, base] = np.union1d(known, recent)[-_REMEMBERED:]
+        return bars
+
+    async def _from_known(self, symbol: str, base: str, need: int, now: int) -> Klines:
+        known = self._known.get((symbol, base), np.empty(0, np.int64))
+        beginnings = known[known <= need][-_BEGINNINGS:]
+        if not len(beginnings):
+            start = need - _REMEMBERED * duration_ms(base)
+            return await self.before(symbol, base, now, start, None)
+        # Another one each time, so that an answer tells which request it belongs to.
+        self._turn += 1
+        anchor = int(beginnings[self._turn % len(beginnings)])
+        try:
+            return await self.after(symbol, base, anchor, now)
+        except MissingBar:
+            del self._known[symbol, base]
+            raise
 
     async def after(self, symbol: str, base: str, anchor: int, end: int) -> Klines:
         """Every bar that opens from ``anchor``, a bar that is known, up to ``end`` and beyond.
@@ -190,22 +225,9 @@ class History:
         if reply is not None and "_symbol" not in reply and not await _alone(line):
             return None
         bars = found[0] if found else None
-        return None if bars is None else self._klines(symbol, base, bars)
-
-    def _klines(self, symbol: str, base: str, bars: Bars) -> Klines:
-        moments = self._zone.to_utc(bars.server)
-        columns = [*bars.columns, np.zeros(len(bars))]
-        known = self._zone.exists(bars.server)
-        if not known.all():
-            log.warning(
-                "%s: %d bars lie in an hour that does not exist with time_zone=%r and are left "
-                "out; if the broker's server is in another zone, name that",
-                symbol,
-                int((~known).sum()),
-                self._zone.name,
-            )
-            moments, columns = moments[known], [column[known] for column in columns]
-        return Klines.from_columns(symbol, base, moments, columns)
+        return (
+            None if bars is None else to_klines(symbol, base, bars.server, bars.columns, self._zone)
+        )
 
 
 class MissingBar(Unavailable):
@@ -221,16 +243,3 @@ async def _alone(line: Line) -> bool:
     strays = line.strays
     await line.heartbeat()
     return line.strays == strays
-
-
-def _open_start(sessions: Sessions, end: int, needed: int) -> int:
-    """A moment before ``end`` such that the market was open for ``needed`` ms between them."""
-    day = sessions.trading_date(end)
-    found = 0
-    needed += needed // 10 + 10 * MINUTE_MS  # minutes without a tick have no bar
-    while True:
-        for start, close in reversed(sessions.bounds(day)):
-            found += max(0, min(close, end) - start)
-            if found >= needed:
-                return start + found - needed
-        day = sessions.previous_trading_day(day)

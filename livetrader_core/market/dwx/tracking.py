@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from typing import Literal
 
 from livetrader_core.errors import Unavailable, UnknownSymbol
 from livetrader_core.market.dwx.line import Line
@@ -14,10 +13,9 @@ from livetrader_core.market.dwx.messages import (
     track_prices,
     track_rates,
 )
+from livetrader_core.market.metatrader.market import Kind
 
 log = logging.getLogger(__name__)
-
-Kind = Literal["prices", "rates"]
 
 _COMMANDS: dict[Kind, tuple[str, Callable[[Sequence[str]], str]]] = {
     "prices": ("TRACK_PRICES", track_prices),

@@ -19,12 +19,12 @@ from livetrader_core.errors import (
     Unavailable,
     UnknownSymbol,
 )
-from livetrader_core.market.dwx import settings
 from livetrader_core.market.dwx.hub import Hub, User, hub_of
 from livetrader_core.market.dwx.line import Accept, Address, Line
 from livetrader_core.market.dwx.messages import ACCOUNT_INFO, answers
 from livetrader_core.market.dwx.replies import Reply
-from livetrader_core.market.dwx.servertime import EET_US, server_time
+from livetrader_core.market.metatrader import settings
+from livetrader_core.market.metatrader.servertime import EET_US, server_time
 from livetrader_core.market.specs import default_contract
 from livetrader_core.models import (
     Balance,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 
-from livetrader_core.market.dwx.servertime import ServerTime
 from livetrader_core.market.finding import Finding, Verdict
+from livetrader_core.market.metatrader.servertime import ServerTime
 from livetrader_core.market.specs import FOREX_SESSIONS
 from livetrader_core.timeframe import DAY_MS, MINUTE_MS
 
@@ -43,6 +43,11 @@ class ZoneCheck:
         # Without quotes that clock stands: only a time that has not come yet proves anything.
         if off > 0 or self._quotes_flow(now):
             self._judge(off, server)
+
+    def offset(self, ahead: int, now: int) -> None:
+        """The server's clock was seen to be ``ahead`` of UTC (ms) just now."""
+        supposed = self._zone.to_server(now) - now
+        self._judge(round((ahead - supposed) / _QUARTER_MS), now + ahead)
 
     def sign(self, server: int, now: int) -> None:
         """A bar that opened at ``server`` was published just now."""

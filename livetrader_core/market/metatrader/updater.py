@@ -1,32 +1,51 @@
 """Klines for those who watch: read from the terminal's history once their time is over.
 
-What the advisor publishes is no closed bar in any build (the forming one, once or at every tick).
-It is a sign that the bar before is over, and no more.
+What an advisor publishes is a sign that something is over, and no more: what is given is read from
+the terminal's history, or from what was heard of it without a hole.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Protocol
 
 import numpy as np
 
 from livetrader_core.clock import Clock
-from livetrader_core.market.dwx.bars import base_of, gather, last_closing, opening
-from livetrader_core.market.dwx.history import History, MissingBar
-from livetrader_core.market.dwx.lag import FeedLag
-from livetrader_core.market.dwx.zonecheck import ZoneCheck
+from livetrader_core.market.metatrader.bars import base_of, gather, last_closing, opening
+from livetrader_core.market.metatrader.lag import FeedLag
+from livetrader_core.market.metatrader.zonecheck import ZoneCheck
 from livetrader_core.market.streams import Streams
-from livetrader_core.models import Ints, Klines
+from livetrader_core.models import Klines
 from livetrader_core.sessions import Sessions
-from livetrader_core.timeframe import MINUTE_MS, duration_ms
+from livetrader_core.timeframe import MINUTE_MS
 
 Key = tuple[str, str]
 
 #: How often a stream is asked for while its market is closed by its sessions (venue's time).
 _IDLE_MS = 15 * MINUTE_MS
-#: Bars remembered of each stream, from which a request can begin.
-_REMEMBERED = 64
-_BEGINNINGS = 4
+
+
+class Source(Protocol):
+    """A terminal's bars; all times are UTC ms. Its methods raise Unavailable."""
+
+    async def before(
+        self, symbol: str, base: str, end: int, start: int | None, count: int | None
+    ) -> Klines:
+        """Bars that open up to ``end``: back to ``start``, or at least ``count``, or all.
+
+        Bars before ``start`` or beyond ``count`` may be among them.
+        """
+        ...
+
+    async def since(
+        self, symbol: str, base: str, need: int, closing: int, now: int
+    ) -> Klines | None:
+        """Every bar that opens from ``need`` on, and perhaps some before.
+
+        ``closing``: those up to there are wanted. None if the terminal has none at all.
+        """
+        ...
 
 
 class Updater:
@@ -38,7 +57,7 @@ class Updater:
     def __init__(
         self,
         streams: Streams,
-        history: History,
+        source: Source,
         check: ZoneCheck,
         sessions: Callable[[str], Sessions],
         grain: int,
@@ -47,27 +66,32 @@ class Updater:
         clock: Clock,
     ) -> None:
         self._streams = streams
-        self._history = history
+        self._source = source
         self._check = check
         self._sessions = sessions
         self._grain = grain
         self._least_late_ms = late_ms
         self._lag = lag
         self._clock = clock
-        self._known: dict[Key, Ints] = {}
         self._asked: dict[Key, int] = {}
         self._barren: dict[str, int] = {}
         self._signs: dict[str, int] = {}
-        self._turn = 0
 
-    def sign(self, symbol: str, opened: int, now: int) -> bool:
-        """A bar that opened at ``opened`` (UTC ms) was published; returns whether it is new."""
-        new = opened > self._signs.get(symbol, 0)
+    def sign(self, symbol: str, moment: int, heard: int | None = None) -> bool:
+        """Nothing before ``moment`` (UTC ms) of ``symbol`` can change; returns whether that is new.
+
+        ``heard``: when the first quote at or after that moment came, if that is what told it.
+        """
+        new = moment > self._signs.get(symbol, 0)
         if new:
-            self._signs[symbol] = opened
-            if self._lag is not None:
-                self._lag.saw(opened, now)
+            self._signs[symbol] = moment
+            if self._lag is not None and heard is not None:
+                self._lag.saw(moment, heard)
         return new
+
+    def signed(self, symbol: str) -> int:
+        """The moment (UTC ms) before which nothing of ``symbol`` can change, as far as was told."""
+        return self._signs.get(symbol, 0)
 
     @property
     def late_ms(self) -> int:
@@ -104,11 +128,11 @@ class Updater:
 
     def _over(self, symbol: str, closing: int, now: int) -> bool:
         """Whether no tick can come any more for what closes at ``closing``."""
-        return now >= closing + self.late_ms or self._signs.get(symbol, 0) >= closing
+        return now >= closing + self.late_ms or self.signed(symbol) >= closing
 
     def _worth_asking(self, key: Key, closing: int, now: int) -> bool:
         symbol, before = key[0], self._asked.get(key, 0)
-        if self._signs.get(symbol, 0) >= before:
+        if self.signed(symbol) >= before:
             return True
         if now < self._barren.get(symbol, 0):
             return False
@@ -120,36 +144,17 @@ class Updater:
         """Klines of a stream that are over and were not given yet; whether all to ``closing``."""
         base, sessions = base_of(timeframe, self._grain), self._sessions(symbol)
         need = opening(sessions, timeframe, self._streams.last(symbol, timeframe) + 1)
-        bars = await self._bars(symbol, base, need, now)
+        signed = self.signed(symbol)  # what is told from here on may not be in the answer yet
+        bars = await self._source.since(symbol, base, need, closing, now)
+        if bars is None:
+            self._barren[symbol] = now + _IDLE_MS
+            bars = Klines.empty(symbol, base)
         if len(bars):
             self._check.newest(int(bars.datetime[-1]), self._clock.now())
-            self._remember((symbol, base), bars.datetime[bars.datetime <= now])
-        else:
-            self._barren[symbol] = now + _IDLE_MS
-        newest = int(bars.datetime[-1]) if len(bars) else 0
+        newest = max(signed, int(bars.datetime[-1]) if len(bars) else 0)
         bars = bars[int(np.searchsorted(bars.datetime, need)) :]
-        klines, closed = gather(bars, timeframe, sessions, now, self.late_ms)
+        klines, closed = gather(bars, timeframe, sessions, now, self.late_ms, signed)
         return klines[:closed], newest >= closing or now >= closing + self.late_ms
-
-    async def _bars(self, symbol: str, base: str, need: int, now: int) -> Klines:
-        """Bars from ``need`` on, and some before."""
-        known = self._known.get((symbol, base), np.empty(0, np.int64))
-        beginnings = known[known <= need][-_BEGINNINGS:]
-        if not len(beginnings):
-            start = need - _REMEMBERED * duration_ms(base)
-            return await self._history.before(symbol, base, now, start, None)
-        # Another one each time, so that an answer tells which request it belongs to.
-        self._turn += 1
-        anchor = int(beginnings[self._turn % len(beginnings)])
-        try:
-            return await self._history.after(symbol, base, anchor, now)
-        except MissingBar:
-            del self._known[symbol, base]
-            raise
-
-    def _remember(self, key: Key, opens: Ints) -> None:
-        known = self._known.get(key, opens[:0])
-        self._known[key] = np.union1d(known, opens)[-_REMEMBERED:]
 
     async def _give(self, news: list[Klines], complete: int) -> None:
         ends = [
