@@ -7,9 +7,9 @@ from typing import Any
 from livetrader_core.trade import TradeService
 from livetrader_core.trade.dwx import DwxTrade
 from livetrader_core.trade.dwx.books import OrderBooks
-from livetrader_core.trade.dwx.memory import Memory
 from livetrader_core.trade.held import HeldOrders
 from livetrader_core.trade.journal import Journal
+from livetrader_core.trade.metatrader.memory import Memory
 from livetrader_core.trade.reconcile import Reconciler
 from livetrader_core.trade.tq import TqTrade
 from livetrader_core.trade.tq.desk import Desk

@@ -30,7 +30,7 @@ from livetrader_core.models import (
 from livetrader_core.trade.base import TradeBase, VenueEvent
 from livetrader_core.trade.dwx import DwxTrade
 from livetrader_core.trade.dwx.books import opposing
-from livetrader_core.trade.dwx.messages import Trade
+from livetrader_core.trade.metatrader.trades import Trade
 from livetrader_core.trade.paper import PaperTrade
 from livetrader_core.trade.tq import TqTrade
 

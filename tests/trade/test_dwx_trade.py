@@ -29,8 +29,8 @@ from livetrader_core.sim.mt4_trading import OrderKind
 from livetrader_core.sim.venue import Fault, FaultKind
 from livetrader_core.trade.base import VenueEvent
 from livetrader_core.trade.dwx import DwxTrade
-from livetrader_core.trade.dwx.closing import executed
-from livetrader_core.trade.dwx.memory import Memory, Record, Step
+from livetrader_core.trade.metatrader.closing import executed
+from livetrader_core.trade.metatrader.memory import Memory, Record, Step
 from livetrader_core.trade.service import TradeService
 from tests.support.data import proving
 from tests.support.dwx_trading import (

@@ -124,6 +124,16 @@ int AddOperation(const string name, const string kind, const int target)
    return(count);
 }
 
+//--- What became of it is not known any more.
+void BeginAgain(const int place, const string kind, const int target)
+{
+   g_operations[place].kind = kind;
+   g_operations[place].target = target;
+   g_operations[place].state = STATE_BEGUN;
+   g_operations[place].error = 0;
+   g_operations[place].began = GetTickCount();
+}
+
 //+------------------------------------------------------------------+
 //| Known tickets                                                    |
 //+------------------------------------------------------------------+
@@ -207,7 +217,12 @@ int BeginOperation(const string name, const string kind, const int target)
 {
    if(!WriteLine("B\t" + name + "\t" + kind + "\t" + IntegerToString(target)))
       return(-1);
-   return(AddOperation(name, kind, target));
+   int place = FindOperation(name);
+   if(place < 0)
+      return(AddOperation(name, kind, target));
+   // It was refused for a passing reason, and is tried again.
+   BeginAgain(place, kind, target);
+   return(place);
 }
 
 //--- Write down what became of it. The terminal has done it already: it counts even if this fails.
@@ -276,8 +291,12 @@ void ReadLine(const string &fields[], const int count)
       ReadEventFields(fields);
    else if(kind == "B" && count == 5)
    {
-      if(FindOperation(fields[1]) < 0)
-         AddOperation(fields[1], fields[2], (int)StringToInteger(fields[3]));
+      int place = FindOperation(fields[1]);
+      int target = (int)StringToInteger(fields[3]);
+      if(place < 0)
+         AddOperation(fields[1], fields[2], target);
+      else
+         BeginAgain(place, fields[2], target);
    }
    else if(kind == "D" && count == 13)
       ReadOperationFields(fields);

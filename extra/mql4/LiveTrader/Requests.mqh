@@ -180,7 +180,7 @@ bool Operate(const Request &request, string &json)
    if(!IsOperationName(name))
       return(Fail(json, "bad_request", 0, "op must have 1 to 31 characters of A-Z a-z 0-9 . _ - / :"));
    int place = FindOperation(name);
-   if(place >= 0)
+   if(place >= 0 && !MayTryAgain(place))
       return(Repeat(place, json));
    if(request.method == "order")
       return(DoOrder(request, json));

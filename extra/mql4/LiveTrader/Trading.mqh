@@ -70,6 +70,19 @@ bool IsDoubtful(const int error)
    return(error == 2 || error == 6 || error == 128 || error == 142 || error == 143 || error == 144);
 }
 
+//--- After these the broker certainly did nothing, and may do it at the next attempt: price changed,
+//--- off quotes, requote, trade context busy.
+bool IsPassing(const int error)
+{
+   return(error == 135 || error == 136 || error == 138 || error == 146);
+}
+
+//--- Whether an operation that was refused may be done when it is asked for again.
+bool MayTryAgain(const int place)
+{
+   return(g_operations[place].state == STATE_REFUSED && IsPassing(g_operations[place].error));
+}
+
 //--- The reply to an operation that was asked for before. The first outcome stands.
 bool Repeat(const int place, string &json)
 {

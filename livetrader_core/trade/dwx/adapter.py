@@ -38,11 +38,12 @@ from livetrader_core.models import (
 from livetrader_core.trade.base import Abilities, TradeBase, VenueEvent
 from livetrader_core.trade.dwx import messages
 from livetrader_core.trade.dwx.books import OrderBooks, Trades, opposing
-from livetrader_core.trade.dwx.guards import Guard, Guarded, guard_of, points_of
-from livetrader_core.trade.dwx.memory import Memory, Record, Step
-from livetrader_core.trade.dwx.messages import Account, Trade
-from livetrader_core.trade.dwx.positions import hedged_pair, net_positions
+from livetrader_core.trade.dwx.messages import Account
 from livetrader_core.trade.events import EventStream
+from livetrader_core.trade.metatrader.guards import Guard, Guarded, guard_of, points_of
+from livetrader_core.trade.metatrader.memory import Memory, Record, Step
+from livetrader_core.trade.metatrader.positions import hedged_pair, net_positions
+from livetrader_core.trade.metatrader.trades import Trade
 
 log = logging.getLogger(__name__)
 

@@ -9,11 +9,12 @@ from dataclasses import replace
 from livetrader_core.market.specs import default_contract
 from livetrader_core.models import Fill, Order, OrderStatus, OrderType, Side
 from livetrader_core.trade.base import VenueEvent
-from livetrader_core.trade.dwx.closing import executed
 from livetrader_core.trade.dwx.guard_books import GuardBooks
-from livetrader_core.trade.dwx.guards import Guard
-from livetrader_core.trade.dwx.memory import Memory, Record, Step
-from livetrader_core.trade.dwx.messages import Account, Trade
+from livetrader_core.trade.dwx.messages import Account
+from livetrader_core.trade.metatrader.closing import executed
+from livetrader_core.trade.metatrader.guards import Guard
+from livetrader_core.trade.metatrader.memory import Memory, Record, Step
+from livetrader_core.trade.metatrader.trades import Trade
 
 log = logging.getLogger(__name__)
 

@@ -9,10 +9,10 @@ from dataclasses import replace
 from livetrader_core.market.specs import default_contract
 from livetrader_core.models import Fill, OrderStatus
 from livetrader_core.trade.base import VenueEvent
-from livetrader_core.trade.dwx.closing import executed, gain_of
-from livetrader_core.trade.dwx.guards import Guard, Guarded, followed, reached, vanished
-from livetrader_core.trade.dwx.memory import Memory, Record, Step
-from livetrader_core.trade.dwx.messages import Trade
+from livetrader_core.trade.metatrader.closing import executed, gain_of
+from livetrader_core.trade.metatrader.guards import Guard, Guarded, followed, reached, vanished
+from livetrader_core.trade.metatrader.memory import Memory, Record, Step
+from livetrader_core.trade.metatrader.trades import Trade
 
 log = logging.getLogger(__name__)
 

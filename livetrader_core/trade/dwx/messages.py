@@ -16,20 +16,11 @@ from typing import Any
 from livetrader_core.errors import ProtocolError
 from livetrader_core.market.dwx.messages import read_time
 from livetrader_core.market.dwx.replies import Reply
-from livetrader_core.models import Order, OrderType, Side
+from livetrader_core.models import Order, OrderType
+from livetrader_core.trade.metatrader.trades import KINDS, Trade
 
 _PREFIX = "lt:"
 _REST_OF = re.compile(r"from #(\d+)")
-_KINDS = {
-    (OrderType.MARKET, Side.BUY): 0,
-    (OrderType.MARKET, Side.SELL): 1,
-    (OrderType.LIMIT, Side.BUY): 2,
-    (OrderType.LIMIT, Side.SELL): 3,
-    (OrderType.STOP, Side.BUY): 4,
-    (OrderType.STOP, Side.SELL): 5,
-}
-_ORDERS = {kind: wish for wish, kind in _KINDS.items()}
-
 OPEN_TRADES = "TRADE;GET_OPEN_TRADES;0;EURUSD;0.0;0;0;;0.01;0;0"
 
 #: What the advisor's and the broker's refusals mean, and what to do.
@@ -65,7 +56,7 @@ def comment_of(client_order_id: str) -> str:
 
 def open_order(order: Order, name: str, lots: float, magic: int) -> str:
     """Open ``lots`` by ``order``, without stops."""
-    kind = _KINDS[order.type, order.side]
+    kind = KINDS[order.type, order.side]
     price = order.stop_price if order.type is OrderType.STOP else order.price
     comment = comment_of(order.client_order_id)
     return f"TRADE;OPEN;{kind};{name};{price:.8f};0;0;{comment};{lots:.8f};{magic};0"
@@ -118,49 +109,6 @@ def refusal(reply: Reply) -> tuple[str, bool]:
     return f"the terminal answers {code}: {told}", code not in _OPEN
 
 
-@dataclass(frozen=True)
-class Trade:
-    """An order or a position at the terminal; ``opened`` is server time (ms)."""
-
-    ticket: int
-    magic: int
-    name: str
-    lots: float
-    kind: int
-    price: float
-    opened: int
-    comment: str
-    stop_loss: float = 0.0
-    take_profit: float = 0.0
-
-    @property
-    def pending(self) -> bool:
-        """Whether it waits for its price."""
-        return self.kind >= 2
-
-    @property
-    def side(self) -> Side:
-        """Which way it trades."""
-        return Side.SELL if self.kind % 2 else Side.BUY
-
-    @property
-    def type(self) -> OrderType:
-        """What type of order it is, or was: a position is taken for a market order's."""
-        return _ORDERS[self.kind][0]
-
-    @property
-    def client_order_id(self) -> str:
-        """The id in its comment, if it is one of ours."""
-        found = self.comment.startswith(_PREFIX)
-        return self.comment[len(_PREFIX) :] if found else ""
-
-    @property
-    def rest_of(self) -> int:
-        """The ticket of which this is what a partial close left; 0 if it is none."""
-        match = _REST_OF.match(self.comment)
-        return int(match[1]) if match else 0
-
-
 def read_trades(reply: Reply) -> dict[int, Trade]:
     """What GET_OPEN_TRADES lists, oldest first. Raises ProtocolError."""
     rows = reply.get("_trades")
@@ -174,6 +122,8 @@ def read_trades(reply: Reply) -> dict[int, Trade]:
 
 
 def _trade(ticket: Any, row: Mapping[str, Any]) -> Trade:
+    comment = str(row["_comment"])
+    rest = _REST_OF.match(comment)
     trade = Trade(
         int(ticket),
         int(row["_magic"]),
@@ -182,11 +132,12 @@ def _trade(ticket: Any, row: Mapping[str, Any]) -> Trade:
         int(row["_type"]),
         _finite(row["_open_price"]),
         read_time(row["_open_time"]),
-        str(row["_comment"]),
+        comment[len(_PREFIX) :] if comment.startswith(_PREFIX) else "",
+        int(rest[1]) if rest else 0,
         _finite(row["_SL"]),
         _finite(row["_TP"]),
     )
-    if trade.kind not in _ORDERS or trade.lots <= 0:
+    if trade.kind not in KINDS.values() or trade.lots <= 0:
         raise ValueError(f"ticket {ticket} has a type or lots that cannot be")
     return trade
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from livetrader_core.errors import ConfigError, StorageError
 from livetrader_core.models import Fill, Order
-from livetrader_core.trade.dwx.guards import Guard, Guarded
+from livetrader_core.trade.metatrader.guards import Guard, Guarded
 
 
 @dataclass(frozen=True)
@@ -37,13 +37,15 @@ class Step:
 class Record:
     """An order, the ticket that it opened (0: none yet), and the step that is not answered.
 
-    ``guard``: it is no ticket of its own, but a level of others.
+    ``guard``: it is no ticket of its own, but a level of others. ``operation``: what the step is
+    called, where the expert advisor knows them by their names.
     """
 
     order: Order
     ticket: int = 0
     step: Step | None = None
     guard: Guard | None = None
+    operation: str = ""
 
 
 class Memory:
@@ -55,6 +57,8 @@ class Memory:
         self.fills: dict[str, Fill] = {}
         #: The account's balance when it was seen last; None: it never was.
         self.balance: float | None = None
+        #: The number of the last event that was taken; None: there was none yet.
+        self.event: int | None = None
         self._database: sqlite3.Connection | None = None
 
     def open(self, account: str) -> None:
@@ -90,14 +94,25 @@ class Memory:
 
     def write(self, record: Record, fills: Sequence[Fill] = ()) -> None:
         """Keep ``record`` and new ``fills``, both or none. Raises StorageError."""
+        self.write_all([record], fills)
+
+    def write_all(
+        self, records: Sequence[Record], fills: Sequence[Fill] = (), event: int | None = None
+    ) -> None:
+        """Keep all of it or nothing; ``event`` is the one it comes from. Raises StorageError."""
         if self._database is None:
             raise StorageError(f"state: {self.path} is closed")
         try:
             with self._transaction(self._database) as database:
-                self._insert(database, record, fills)
+                for record in records:
+                    self._insert(database, record)
+                self._insert_fills(database, fills)
+                if event is not None:
+                    self._note(database, "event", event)
         except sqlite3.Error as error:
             raise StorageError(f"state: {self.path}: {error}") from error
-        self.records[record.order.client_order_id] = record
+        self.records.update({record.order.client_order_id: record for record in records})
+        self.event = self.event if event is None else event
         self.fills.update({fill.trade_id: fill for fill in fills})
 
     def note_balance(self, balance: float) -> None:
@@ -105,9 +120,7 @@ class Memory:
         if self._database is None or balance == self.balance:
             return
         try:
-            self._database.execute(
-                "INSERT OR REPLACE INTO notes VALUES ('balance', ?)", (json.dumps(balance),)
-            )
+            self._note(self._database, "balance", balance)
         except sqlite3.Error as error:
             raise StorageError(f"state: {self.path}: {error}") from error
         self.balance = balance
@@ -118,17 +131,25 @@ class Memory:
         return database
 
     @staticmethod
-    def _insert(database: sqlite3.Connection, record: Record, fills: Sequence[Fill]) -> None:
+    def _note(database: sqlite3.Connection, name: str, value: float) -> None:
+        database.execute("INSERT OR REPLACE INTO notes VALUES (?, ?)", (name, json.dumps(value)))
+
+    @staticmethod
+    def _insert(database: sqlite3.Connection, record: Record) -> None:
         body = {
             "order": record.order.to_dict(),
             "ticket": record.ticket,
             "step": None if record.step is None else asdict(record.step),
             "guard": None if record.guard is None else asdict(record.guard),
+            "operation": record.operation,
         }
         database.execute(
             "INSERT OR REPLACE INTO orders VALUES (?, ?)",
             (record.order.client_order_id, json.dumps(body)),
         )
+
+    @staticmethod
+    def _insert_fills(database: sqlite3.Connection, fills: Sequence[Fill]) -> None:
         database.executemany(
             "INSERT OR REPLACE INTO fills VALUES (?, ?)",
             [(fill.trade_id, json.dumps(fill.to_dict())) for fill in fills],
@@ -151,11 +172,15 @@ class Memory:
             data = json.loads(body)
             step = None if data["step"] is None else Step(**data["step"])
             guard = _guard(data.get("guard"))
-            self.records[name] = Record(Order.from_dict(data["order"]), data["ticket"], step, guard)
+            order, operation = Order.from_dict(data["order"]), data.get("operation", "")
+            self.records[name] = Record(order, data["ticket"], step, guard, operation)
         for name, body in self._database.execute("SELECT id, body FROM fills ORDER BY rowid"):
             self.fills[name] = Fill.from_dict(json.loads(body))
-        row = self._database.execute("SELECT body FROM notes WHERE id = 'balance'").fetchone()
-        self.balance = None if row is None else float(json.loads(row[0]))
+        noted = dict(self._database.execute("SELECT id, body FROM notes WHERE id != 'account'"))
+        if "balance" in noted:
+            self.balance = float(json.loads(noted["balance"]))
+        if "event" in noted:
+            self.event = int(json.loads(noted["event"]))
 
 
 def _guard(data: Any) -> Guard | None:

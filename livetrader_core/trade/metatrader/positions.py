@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from livetrader_core.models import Position
-from livetrader_core.trade.dwx.messages import Trade
+from livetrader_core.trade.metatrader.trades import Trade
 
 
 def net_positions(trades: Sequence[Trade], symbol_of: Callable[[str], str]) -> list[Position]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from livetrader_core.models import Contract
 
 if TYPE_CHECKING:
-    from livetrader_core.trade.dwx.memory import Step
+    from livetrader_core.trade.metatrader.memory import Step
 
 _CENT = 0.005
 

@@ -13,8 +13,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from livetrader_core.models import Contract, Order, OrderType
-from livetrader_core.trade.dwx.closing import gain_of
-from livetrader_core.trade.dwx.messages import Trade
+from livetrader_core.trade.metatrader.closing import gain_of
+from livetrader_core.trade.metatrader.trades import Trade
 
 #: Beyond this multiple (or part) of the open price no price ever comes.
 _FAR = 5.0
