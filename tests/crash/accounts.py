@@ -62,7 +62,12 @@ def _orders(venue: str, said: dict[str, Any], orders: Sequence[Order]) -> list[s
     found = [f"{n} came {c} times to {venue}" for n, c in said["arrived"].items() if c > 1]
     known = {order.client_order_id for order in orders}
     found += [f"{venue} knows {name}, nobody else" for name in said["arrived"].keys() - known]
-    working = set(said["working"])
+    levels = {(symbol, _tick(symbol, level)) for symbol, level in said.get("levels", [])}
+    at_levels = {_level(order): order.client_order_id for order in orders if _may_be_level(order)}
+    working = {*said["working"], *(at_levels[level] for level in levels & at_levels.keys())}
+    found += [
+        f"{venue} has a level {level} that no order has" for level in levels - at_levels.keys()
+    ]
     for order in orders:
         name, status = order.client_order_id, order.status
         if status in (OrderStatus.UNKNOWN, OrderStatus.SUBMITTED, OrderStatus.CREATED):
@@ -74,6 +79,20 @@ def _orders(venue: str, said: dict[str, Any], orders: Sequence[Order]) -> list[s
         elif status is OrderStatus.REJECTED and order.filled:
             found.append(f"{name} is rejected with {order.filled:g} filled")
     return found
+
+
+def _may_be_level(order: Order) -> bool:
+    """Whether it works, and may do so as the level of a position."""
+    waits = order.type in (OrderType.LIMIT, OrderType.STOP)
+    return waits and not order.held and not order.status.is_final
+
+
+def _level(order: Order) -> tuple[str, int]:
+    return order.symbol, _tick(order.symbol, order.price or order.stop_price)
+
+
+def _tick(symbol: str, price: float) -> int:
+    return round(price / TICKS[symbol])
 
 
 def _fills(venue: str, said: dict[str, Any], view: View) -> list[str]:

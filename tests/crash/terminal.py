@@ -51,10 +51,20 @@ class Terminal:
         return {
             "arrived": dict(self.opened),
             "working": [self.names[t.number] for t in tickets if t.kind.pending],
+            "levels": self._levels(),
             "fills": self._fills(),
             "positions": net((f"FOREX.{t.name}", t.kind.sign * t.lots) for t in self._held()),
             "cash": trading.balance,
         }
+
+    def _levels(self) -> list[tuple[str, float]]:
+        """Stop-losses and take-profits that a price may come to, by symbol."""
+        return [
+            (f"FOREX.{ticket.name}", level)
+            for ticket in self._held()
+            for level in (ticket.stop_loss, ticket.take_profit)
+            if ticket.open_price / 5 < level < ticket.open_price * 5
+        ]
 
     def _held(self) -> list[Any]:
         return [t for t in self.venue.trading.tickets.values() if not t.kind.pending]

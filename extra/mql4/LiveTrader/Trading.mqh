@@ -242,22 +242,27 @@ bool ReadWish(const Request &request, Wish &wish, string &json)
    return(CheckLots(wish.lots, wish.symbol, json));
 }
 
+//--- The current price in place of the one that was named, which is the worst that is taken.
+bool PriceAtMarket(Wish &wish, string &json)
+{
+   MqlTick tick;
+   RefreshRates();
+   if(!SymbolInfoTick(wish.symbol, tick))
+      return(Fail(json, "refused", 136, "there is no quote of " + wish.symbol));
+   double price = (wish.type == OP_BUY) ? tick.ask : tick.bid;
+   bool worse = (wish.type == OP_BUY) ? price > wish.price + PRICE_EPSILON : price < wish.price - PRICE_EPSILON;
+   if(wish.price > 0.0 && worse)
+      return(Fail(json, "refused", 135, "the price is worse than the one that was named"));
+   wish.price = price;
+   wish.expiration = 0;
+   return(true);
+}
+
 bool SendWish(const Wish &wish, const string comment, int &ticket)
 {
-   double price = wish.price;
-   datetime expiration = wish.expiration;
-   if(!IsPending(wish.type))
-   {
-      MqlTick tick;
-      RefreshRates();
-      if(!SymbolInfoTick(wish.symbol, tick))
-         return(false);
-      price = (wish.type == OP_BUY) ? tick.ask : tick.bid;
-      expiration = 0;
-   }
    ResetLastError();
-   ticket = OrderSend(wish.symbol, wish.type, wish.lots, price, wish.slippage, wish.loss, wish.gain,
-                      comment, Magic, expiration, clrNONE);
+   ticket = OrderSend(wish.symbol, wish.type, wish.lots, wish.price, wish.slippage, wish.loss,
+                      wish.gain, comment, Magic, wish.expiration, clrNONE);
    return(ticket >= 0);
 }
 
@@ -269,6 +274,8 @@ bool DoOrder(const Request &request, string &json)
       return(false);
    if(OrdersTotal() >= MaximumOrders)
       return(Fail(json, "limit", 0, "more orders than the input MaximumOrders allows"));
+   if(!IsPending(wish.type) && !PriceAtMarket(wish, json))
+      return(false);
    int place = -1;
    if(!Begin(name, "order", 0, place, json))
       return(false);

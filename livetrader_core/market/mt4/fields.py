@@ -107,3 +107,11 @@ def items(found: Object, name: str, most: int = 10_000) -> list[Any]:
     if not isinstance(value, list) or len(value) > most:
         raise ProtocolError(f"{name}: must be a list of at most {most}")
     return value
+
+
+def object_of(found: Object, name: str) -> Object:
+    """The object ``name``."""
+    value = _of(found, name)
+    if not isinstance(value, dict):
+        raise ProtocolError(f"{name}: must be an object, not {value!r:.80}")
+    return value

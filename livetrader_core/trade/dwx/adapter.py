@@ -37,12 +37,17 @@ from livetrader_core.models import (
 )
 from livetrader_core.trade.base import Abilities, TradeBase, VenueEvent
 from livetrader_core.trade.dwx import messages
-from livetrader_core.trade.dwx.books import OrderBooks, Trades, opposing
+from livetrader_core.trade.dwx.books import OrderBooks, Trades
 from livetrader_core.trade.dwx.messages import Account
 from livetrader_core.trade.events import EventStream
 from livetrader_core.trade.metatrader.guards import Guard, Guarded, guard_of, points_of
 from livetrader_core.trade.metatrader.memory import Memory, Record, Step
-from livetrader_core.trade.metatrader.positions import hedged_pair, net_positions
+from livetrader_core.trade.metatrader.positions import (
+    hedged_pair,
+    net_positions,
+    opposing,
+    symbol_of,
+)
 from livetrader_core.trade.metatrader.trades import Trade
 
 log = logging.getLogger(__name__)
@@ -354,7 +359,8 @@ class DwxTrade(TradeBase):
         return found[0] if found else None
 
     def _opposing(self, order: Order, trades: Trades) -> list[Trade]:
-        return opposing(trades, self._name(order.symbol), order.side, self._magic)
+        ours = [trade for trade in trades.values() if self._books.ours(trade)]
+        return opposing(ours, self._name(order.symbol), order.side)
 
     async def _guard_step(self, order: Order, guard: Guard, trades: Trades) -> None:
         """Set ``order`` as a level of the positions that it closes: of all of them, or of none."""
@@ -594,13 +600,7 @@ class DwxTrade(TradeBase):
         return symbol[len(market_of(symbol)) + 1 :] + self._suffix
 
     def _symbol(self, name: str) -> str:
-        code = name.removesuffix(self._suffix) if self._suffix else name
-        for market in self.markets:
-            try:
-                return default_contract(f"{market}.{code}").symbol
-            except UnknownSymbol:
-                continue
-        return f"{self.markets[0]}.{code}"
+        return symbol_of(name, self.markets, self._suffix)
 
 
 def _magic(value: object) -> int:

@@ -7,11 +7,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from livetrader_core.market.specs import default_contract
-from livetrader_core.models import Fill, Order, OrderStatus, OrderType, Side
+from livetrader_core.models import Fill, Order, OrderStatus, OrderType
 from livetrader_core.trade.base import VenueEvent
 from livetrader_core.trade.dwx.guard_books import GuardBooks
 from livetrader_core.trade.dwx.messages import Account
 from livetrader_core.trade.metatrader.closing import executed
+from livetrader_core.trade.metatrader.fills import with_fill
 from livetrader_core.trade.metatrader.guards import Guard
 from livetrader_core.trade.metatrader.memory import Memory, Record, Step
 from livetrader_core.trade.metatrader.trades import Trade
@@ -207,16 +208,7 @@ class OrderBooks:
         """Count ``fill`` once."""
         if fill.trade_id in self.memory.fills:
             return self._write(record)
-        order = record.order
-        filled = round(order.filled + fill.quantity, 8)
-        done = filled >= order.quantity - 1e-9
-        after = order.but(
-            status=OrderStatus.FILLED if done else OrderStatus.PARTIALLY_FILLED,
-            filled=filled,
-            average_price=(order.filled * order.average_price + fill.quantity * fill.price)
-            / filled,
-            reason="",
-        )
+        after = with_fill(record.order, fill)
         changed = Record(after, record.ticket)
         self.memory.write(changed, [fill])
         self._tell(VenueEvent(fill.datetime, after, fill))
@@ -260,15 +252,3 @@ def _unsettled(record: Record) -> bool:
     works = bool(record.ticket) or record.guard is not None
     working = works and not record.order.status.is_final
     return record.step is not None or working
-
-
-def opposing(trades: Trades, name: str, side: Side, magic: int) -> list[Trade]:
-    """Positions of ours that an order to ``side`` would close, the oldest first."""
-    return [
-        trade
-        for trade in trades.values()
-        if trade.name == name
-        and trade.magic == magic
-        and not trade.pending
-        and trade.side is not side
-    ]

@@ -10,6 +10,7 @@ from livetrader_core.market.specs import default_contract
 from livetrader_core.models import Fill, OrderStatus
 from livetrader_core.trade.base import VenueEvent
 from livetrader_core.trade.metatrader.closing import executed, gain_of
+from livetrader_core.trade.metatrader.fills import with_fill
 from livetrader_core.trade.metatrader.guards import Guard, Guarded, followed, reached, vanished
 from livetrader_core.trade.metatrader.memory import Memory, Record, Step
 from livetrader_core.trade.metatrader.trades import Trade
@@ -159,15 +160,7 @@ class GuardBooks:
     def _fill(self, record: Record, fills: list[Fill]) -> None:
         order = record.order
         for fill in fills:
-            filled = round(order.filled + fill.quantity, 8)
-            cost = order.filled * order.average_price + fill.quantity * fill.price
-            done = filled >= order.quantity - 1e-9
-            order = order.but(
-                status=OrderStatus.FILLED if done else OrderStatus.PARTIALLY_FILLED,
-                filled=filled,
-                average_price=cost / filled,
-                reason="",
-            )
+            order = with_fill(order, fill)
             self.memory.write(Record(order, guard=record.guard), [fill])
             self._tell(VenueEvent(fill.datetime, order, fill))
 

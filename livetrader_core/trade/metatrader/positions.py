@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
-from livetrader_core.models import Position
+from livetrader_core.errors import UnknownSymbol
+from livetrader_core.market.specs import default_contract
+from livetrader_core.models import Position, Side
 from livetrader_core.trade.metatrader.trades import Trade
 
 
@@ -31,3 +33,20 @@ def hedged_pair(trades: Sequence[Trade]) -> tuple[Trade, Trade] | None:
             if other.name == one.name and other.side is not one.side:
                 return one, other
     return None
+
+
+def opposing(trades: Iterable[Trade], name: str, side: Side) -> list[Trade]:
+    """The positions in ``name`` that an order to ``side`` would close, as they come."""
+    held = [trade for trade in trades if trade.name == name and not trade.pending]
+    return [trade for trade in held if trade.side is not side]
+
+
+def symbol_of(name: str, markets: Sequence[str], suffix: str) -> str:
+    """The symbol that the broker calls ``name``; one that is not known is put into the first."""
+    code = name.removesuffix(suffix) if suffix else name
+    for market in markets:
+        try:
+            return default_contract(f"{market}.{code}").symbol
+        except UnknownSymbol:
+            continue
+    return f"{markets[0]}.{code}"

@@ -115,8 +115,8 @@ async def killed(rig: TradeRig) -> None:
         await reaches(rig, name, S.CANCELED)
     await rig.minutes(2)
     await settled(rig)
+    await becomes(rig.session.fetch_positions, lambda positions: positions == [])
     await agrees(rig)
-    assert await rig.session.fetch_positions() == []
     with pytest.raises(OrderRejected, match="T56"):
         await place(rig, wish(rig, "T56-late", Side.BUY))
     await rig.session.lift()

@@ -1,0 +1,675 @@
+"""Mt4Trade: orders at a MetaTrader 4 terminal with livetrader's own expert advisor."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from livetrader_core.clock import Clock, parse_clock
+from livetrader_core.config import user_folder
+from livetrader_core.errors import (
+    ConfigError,
+    InvalidRequest,
+    LiveTraderError,
+    NotConnected,
+    OrderRejected,
+    OutcomeUnknown,
+    ProtocolError,
+    Unavailable,
+    UnknownSymbol,
+)
+from livetrader_core.market.metatrader import settings
+from livetrader_core.market.metatrader.servertime import EET_US, server_time
+from livetrader_core.market.mt4 import fields
+from livetrader_core.market.mt4.address import ENDPOINT, Address
+from livetrader_core.market.mt4.contracts import Terms
+from livetrader_core.market.mt4.hub import Hub, User, hub_of
+from livetrader_core.market.mt4.line import Line
+from livetrader_core.market.mt4.messages import Publication, Quote
+from livetrader_core.market.mt4.refusal import NOT_FOUND, refusal_of
+from livetrader_core.models import (
+    Balance,
+    Contract,
+    Fill,
+    Order,
+    OrderStatus,
+    OrderType,
+    Position,
+    Side,
+    market_of,
+)
+from livetrader_core.rpc.keys import KeyPair
+from livetrader_core.trade.base import Abilities, TradeBase, VenueEvent
+from livetrader_core.trade.events import EventStream
+from livetrader_core.trade.metatrader.guards import Guard, Guarded, guard_of, level_of
+from livetrader_core.trade.metatrader.memory import Memory, Record
+from livetrader_core.trade.metatrader.positions import (
+    hedged_pair,
+    net_positions,
+    opposing,
+    symbol_of,
+)
+from livetrader_core.trade.metatrader.trades import Trade
+from livetrader_core.trade.mt4.books import STEP, OrderBooks
+from livetrader_core.trade.mt4.messages import OrderEvent, Ticket, at_market, type_of
+from livetrader_core.trade.mt4.operations import Operations
+
+log = logging.getLogger(__name__)
+
+_LETTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-:")
+#: How often the events that were missed are asked for, beside when a number is missing (seconds).
+_PAUSE = 0.05
+_IN_DOUBT = (OrderStatus.SUBMITTED, OrderStatus.UNKNOWN, OrderStatus.PARTIALLY_FILLED)
+
+
+class Mt4Trade(TradeBase):
+    """Orders at a MetaTrader 4 terminal, through LiveTrader.mq4.
+
+    ``endpoint``, ``publications``, ``token``, ``keys``, ``server_key``, ``time_zone``, ``suffix``,
+    ``markets``, ``timeout``, ``connect_timeout``, ``retry``, ``longest_retry`` and ``clock`` are as
+    in Mt4Market, with which it shares its connection if both are in one event loop. ``slippage`` is
+    what market orders take, in points. ``patience``: seconds in which an outcome that did not come
+    is asked for. ``state`` is the file in which the orders of the account are kept; by default one
+    in the user's own folder, for each endpoint.
+
+    What is ours is told by the advisor's magic number; other orders and positions of the account
+    are left alone, and are no part of :meth:`fetch_positions`. Quantities are lots. The account is
+    a hedging one: a market order closes positions of the other side first, the oldest before the
+    others, and opens what is left. A limit or stop order that closes positions, with their number
+    of lots, is set on them as take-profit or stop-loss. A limit order that can be filled at once
+    is, at its price or a better one. Raises ConfigError naming the setting at fault.
+    """
+
+    abilities = Abilities(frozenset({OrderType.MARKET, OrderType.LIMIT, OrderType.STOP}))
+
+    def __init__(
+        self,
+        endpoint: str = ENDPOINT,
+        publications: str | None = None,
+        token: str = "",
+        keys: str | Path | KeyPair | None = None,
+        server_key: str | Path | None = None,
+        time_zone: str = EET_US,
+        suffix: str = "",
+        markets: Sequence[str] = ("FOREX",),
+        slippage: int = 3,
+        state: str | Path | None = None,
+        patience: float = 3.0,
+        timeout: float = 10.0,
+        connect_timeout: float = 5.0,
+        retry: float = 1.0,
+        longest_retry: float = 30.0,
+        clock: Clock | str | None = None,
+    ) -> None:
+        self._address = Address.of(endpoint, publications, token, keys, server_key)
+        self._zone = server_time(time_zone)
+        self.markets = settings.markets(markets)
+        self._suffix = settings.suffix(suffix)
+        self._slippage = _slippage(slippage)
+        self._timeout = settings.seconds("timeout", timeout)
+        self._hello = settings.seconds("connect_timeout", connect_timeout)
+        self._retry = settings.seconds("retry", retry)
+        self._longest_retry = max(self._retry, settings.seconds("longest_retry", longest_retry))
+        self._clock = parse_clock(clock)
+        self._events = EventStream()
+        host, port = self._address.requests.host, self._address.requests.port
+        own = user_folder("XDG_STATE_HOME", ".local/state") / f"mt4-{host}-{port}.sqlite"
+        self._memory = Memory(own if state is None else Path(state))
+        self._books = OrderBooks(
+            self._memory,
+            self._symbol,
+            self._zone.moment,
+            self._costs,
+            self._clock.now,
+            self._events.put,
+        )
+        self._operations = Operations(
+            self._working, min(_PAUSE, self._retry), settings.seconds("patience", patience)
+        )
+        #: The number of the account; known when it is connected.
+        self.account_id = ""
+        self._contracts: dict[str, Contract] = {}
+        self._hub: Hub | None = None
+        self._user = User(self._on_publication, lambda: self._wake.set())
+        self._line: Line | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._turn = asyncio.Lock()
+        self._wake = asyncio.Event()
+
+    # ---- life
+
+    async def connect(self) -> None:
+        """Reach the advisor and take its events. Raises Unavailable, ConfigError, StorageError."""
+        if self._task is not None:
+            return
+        self._turn, self._wake = asyncio.Lock(), asyncio.Event()
+        self._hub = hub_of(self._address)
+        self._hub.join(self._user)
+        try:
+            self._line = await self._hub.line(self._timeout, self._hello)
+            self.account_id = str(self._line.greeting.account)
+            self._memory.open(self.account_id)
+            await self._refresh()
+        except BaseException:
+            await self._leave()
+            raise
+        self._task = asyncio.get_running_loop().create_task(self._run())
+
+    async def disconnect(self) -> None:
+        """Leave the terminal; orders go on working there. May be called more than once."""
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+        await self._leave()
+        self._events.close()
+
+    async def _leave(self) -> None:
+        self._line = None
+        hub, self._hub = self._hub, None
+        if hub is not None:
+            await hub.leave(self._user)
+        self._memory.close()
+
+    async def _run(self) -> None:
+        """Take events as they are told, and come back when the line is lost."""
+        pause = self._retry
+        while True:
+            self._wake.clear()
+            try:
+                await self._renew()
+                async with self._turn:
+                    await self._sync()
+                pause = self._retry
+            except LiveTraderError as error:
+                log.warning("%s", error)
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, self._longest_retry)
+                continue
+            await self._wake.wait()
+
+    async def _renew(self) -> None:
+        """Make a new line if the old one is lost. Raises Unavailable."""
+        if self._hub is None:
+            raise NotConnected(f"{self._address}: not connected; call connect() first")
+        if self._line is not None and self._line.lost is None:
+            return
+        line = await self._hub.line(self._timeout, self._hello)
+        if str(line.greeting.account) != self.account_id:
+            raise Unavailable(
+                f"{self._address}: the terminal is logged in to account {line.greeting.account}, "
+                f"and not to {self.account_id}; log in again, or restart this server"
+            )
+        self._line = line
+        async with self._turn:
+            await self._refresh()
+
+    def _working(self) -> Line:
+        line = self._line
+        if line is None or self._hub is None:
+            raise NotConnected(f"{self._address}: not connected; call connect() first")
+        if line.lost is not None:
+            raise NotConnected(str(line.lost))
+        return line
+
+    # ---- events
+
+    def _on_publication(self, heard: Publication) -> None:
+        if heard.topic == "event":
+            self._wake.set()
+        elif heard.topic == "beat" and heard.body.get("event") != self._memory.event:
+            self._wake.set()  # the last publication was lost
+
+    async def _sync(self) -> None:
+        """Take every event that there is. Raises Unavailable, ProtocolError."""
+        while True:
+            after = self._memory.event or 0
+            body = await self._working().request("events", after)
+            events = [OrderEvent.read(item) for item in fields.items(body, "events")]
+            last, oldest = fields.integer(body, "last"), fields.integer(body, "oldest")
+            if oldest > after + 1 and events:
+                log.error(
+                    "%s: order events %d to %d are no longer kept there; orders are looked at",
+                    self._address,
+                    after + 1,
+                    oldest - 1,
+                )
+            for event in events:
+                self._take(event)
+            if not events or events[-1].number >= last:
+                return
+
+    def _take(self, event: OrderEvent) -> None:
+        if event.number <= (self._memory.event or 0):
+            return
+        ours = event.ticket.trade.magic == self._working().greeting.magic
+        self._books.take(event, ours)
+
+    async def _refresh(self) -> None:
+        """Bring all orders up to date, also those of which no event can tell."""
+        if self._memory.event is None:
+            await self._adopt()
+        await self._sync()
+        for record in self._books.working:
+            if record.order.status in _IN_DOUBT:
+                await self._settle(record)
+
+    async def _adopt(self) -> None:
+        """At the first start with a file: what is open is known from now on."""
+        event, tickets = await self._tickets()
+        for ticket in tickets:
+            if ticket.trade.client_order_id and self._ours(ticket.trade):
+                self._books.adopt(ticket)
+        self._memory.write_all([], event=event)
+
+    async def _tickets(self) -> tuple[int, list[Ticket]]:
+        """What is open or pending, oldest first, and the last event before."""
+        found: list[Ticket] = []
+        event, place = 0, 0
+        while True:
+            body = await self._working().request("orders", place)
+            event = event or fields.integer(body, "event")
+            found += [Ticket.read(item) for item in fields.items(body, "orders")]
+            beyond = fields.integer(body, "next")
+            if not beyond:
+                return event, found
+            if beyond <= place:
+                raise ProtocolError(f"next: goes back to {beyond} from {place}")
+            place = beyond
+
+    async def _trades(self) -> dict[int, Trade]:
+        """Our positions and orders, oldest first."""
+        _, tickets = await self._tickets()
+        return {t.trade.ticket: t.trade for t in tickets if self._ours(t.trade)}
+
+    def _ours(self, trade: Trade) -> bool:
+        return trade.magic == self._working().greeting.magic
+
+    # ---- what is in doubt
+
+    async def _settle(self, record: Record) -> None:
+        """What became of the last step of an order; the events before it are all taken."""
+        if not record.operation:
+            return
+        body = await self._operations.result(record.operation)
+        state = "" if body is None else str(body.get("state"))
+        record = self._books.order(record.order.client_order_id) or record
+        if state == "begun" or record.order.status.is_final:
+            return
+        if record.guard is not None:
+            await self._settle_guard(record, record.guard)
+            return
+        if state == "done" and record.order.type is not OrderType.MARKET:
+            return  # it works, and its events are told
+        if record.order.filled:
+            done = f"{record.order.filled:g} of {record.order.quantity:g} done"
+            reason = f"stopped when the terminal did not answer: {done}"
+            self._books.end(record, OrderStatus.CANCELED, reason)
+        elif state == "refused":
+            number = 0 if body is None else body.get("number")
+            self._books.end(record, OrderStatus.REJECTED, f"the terminal refused: error {number}")
+        else:
+            self._forget(record)
+
+    async def _settle_guard(self, record: Record, guard: Guard) -> None:
+        trades = await self._trades()
+        held = [trades[one.ticket] for one in guard.tickets if one.ticket in trades]
+        if held and all(level_of(trade, guard.gain) == guard.level for trade in held):
+            self._books.accept(record, held[0].ticket)
+        else:
+            self._forget(record)
+
+    def _forget(self, record: Record) -> None:
+        unsent = record.order.but(status=OrderStatus.UNKNOWN, reason="not seen by the terminal")
+        self._memory.write(Record(unsent))
+
+    # ---- orders
+
+    async def create_order(self, order: Order) -> Order:
+        """As :meth:`TradeBase.create_order`. A market order may take several steps: when one is
+        refused after others were done, the order ends as CANCELED with what is filled.
+        """
+        await self._check(order)
+        name = f"order {order.client_order_id}"
+        async with self._turn:
+            try:
+                await self._sync()
+                trades = await self._trades()
+            except LiveTraderError as error:
+                raise NotConnected(f"{name} was not sent: {error}") from error
+            known = self._books.order(order.client_order_id)
+            if known is not None and known.order.status is not OrderStatus.UNKNOWN:
+                return known.order
+            sent = order.but(status=OrderStatus.SUBMITTED, filled=0.0, average_price=0.0)
+            await self._execute(Record(sent), trades)
+        done = self._books.order(order.client_order_id)
+        return order.but(
+            status=OrderStatus.ACCEPTED, order_id="" if done is None else done.order.order_id
+        )
+
+    async def _check(self, order: Order) -> None:
+        name = f"order {order.client_order_id}"
+        if order.type not in self.abilities.types:
+            raise InvalidRequest(f"{name}: this terminal has no {order.type.value} orders")
+        if not _LETTERS.issuperset(order.client_order_id):
+            raise InvalidRequest(
+                f"{name}: at MetaTrader 4 a client_order_id has letters, digits and . _ - : only"
+            )
+        contract = await self._contract(order.symbol)
+        if abs(contract.round_quantity(order.quantity) - order.quantity) > 1e-9:
+            raise OrderRejected(
+                f"{name}: quantity {order.quantity:g} is not a number of lots in steps of "
+                f"{contract.quantity_step:g}"
+            )
+        tick = contract.price_tick
+        for field in ("price", "stop_price"):
+            value = getattr(order, field)
+            # The terminal would take it, at another price.
+            if abs(contract.round_price(value) - value) > tick * 1e-6:
+                raise OrderRejected(
+                    f"{name}: {field} {value:g} is no price of {order.symbol}: its tick is {tick:g}"
+                )
+
+    async def _execute(self, record: Record, trades: dict[int, Trade]) -> None:
+        """Do all steps of an order. Raises OrderRejected if nothing was done, OutcomeUnknown."""
+        order = record.order
+        against = opposing(trades.values(), self._name(order.symbol), order.side)
+        guard = guard_of(order, against)
+        try:
+            if guard is not None:
+                await self._set_guard(replace(record, guard=guard), guard, trades)
+            elif order.type is OrderType.MARKET:
+                await self._trade_at_market(record, against)
+            elif order.type is OrderType.LIMIT:
+                await self._place_limit(record)
+            else:
+                await self._send(record, type_of(order), order.quantity, order.stop_price)
+        except OrderRejected as error:
+            self._refused(record, str(error))
+        except NotConnected:
+            self._not_sent(record)
+            raise
+
+    async def _trade_at_market(self, record: Record, against: Sequence[Trade]) -> None:
+        """Close what stands against it, oldest first, and open the rest."""
+        order = record.order
+        left = order.quantity
+        for number, trade in enumerate(against, 1):
+            lots = min(left, trade.lots)
+            operation = f"{order.client_order_id}{STEP}{number}"
+            await self._do(record, "close", operation, trade.ticket, lots, self._slippage)
+            record = self._books.order(order.client_order_id) or record
+            left = round(order.quantity - record.order.filled, 8)
+            if left <= 0:
+                return
+        await self._send(record, at_market(order.side), left, 0.0, self._slippage)
+
+    async def _place_limit(self, record: Record) -> None:
+        """At the market as long as that is at its price or better, else as a pending order."""
+        order = record.order
+        while await self._is_marketable(order):
+            try:
+                kind = at_market(order.side)
+                await self._send(record, kind, order.quantity, order.price, 0, again=False)
+                return
+            except OrderRejected as error:
+                refusal = refusal_of(error)
+                if refusal is None or refusal.number not in (135, 136, 138):
+                    raise
+        await self._send(record, type_of(order), order.quantity, order.price)
+
+    async def _is_marketable(self, order: Order) -> bool:
+        line, code = self._working(), self._name(order.symbol)
+        try:
+            quote = Quote.read(await line.request("tick", code))
+        except LiveTraderError as error:
+            raise NotConnected(f"order {order.client_order_id} was not sent: {error}") from error
+        if order.side is Side.BUY:
+            return quote.ask <= order.price
+        return quote.bid >= order.price
+
+    async def _send(
+        self,
+        record: Record,
+        kind: str,
+        lots: float,
+        price: float,
+        slippage: int = 0,
+        again: bool = True,
+    ) -> None:
+        order = record.order
+        arguments = (self._name(order.symbol), kind, lots, price, 0, 0, slippage, 0)
+        await self._do(record, "order", order.client_order_id, *arguments, again=again)
+
+    async def _do(
+        self,
+        record: Record,
+        method: str,
+        operation: str,
+        *arguments: str | int | float,
+        again: bool = True,
+    ) -> None:
+        """One step, and the events that it makes. Raises OrderRejected, OutcomeUnknown."""
+        name = f"order {record.order.client_order_id}"
+        self._books.begin(replace(record, operation=operation))
+        await self._operations.do(name, method, operation, *arguments, again=again)
+        try:
+            await self._sync()
+        except LiveTraderError as error:
+            raise OutcomeUnknown(f"{name}: what became of it could not be seen: {error}") from error
+
+    def _refused(self, record: Record, reason: str) -> None:
+        """End an order at its first refusal. Raises OrderRejected if nothing of it was done."""
+        now = self._books.order(record.order.client_order_id) or record
+        if now.order.filled:
+            self._books.end(now, OrderStatus.CANCELED, reason)
+            return
+        self._books.end(now, OrderStatus.REJECTED, reason)
+        raise OrderRejected(reason)
+
+    def _not_sent(self, record: Record) -> None:
+        """A step did not leave: what was done before stands, and the rest is not done later."""
+        now = self._books.order(record.order.client_order_id) or record
+        if now.order.filled:
+            self._books.end(now, OrderStatus.CANCELED, "the line was lost before its next step")
+        else:
+            self._forget(now)
+
+    # ---- levels of positions
+
+    async def _set_guard(self, record: Record, guard: Guard, trades: dict[int, Trade]) -> None:
+        """Set an order as a level of the positions that it closes: of all of them, or of none."""
+        done: list[Guarded] = []
+        try:
+            for one in guard.tickets:
+                await self._set_level(record, trades[one.ticket], guard, guard.level)
+                done.append(one)
+        except OrderRejected:
+            now = await self._trades() if done else {}
+            for one in done:
+                if one.ticket in now:
+                    await self._set_level(record, now[one.ticket], guard, 0.0)
+            raise
+        now_known = self._books.order(record.order.client_order_id) or record
+        if not now_known.order.status.is_final:
+            self._books.accept(now_known, guard.tickets[0].ticket)
+
+    async def _set_level(self, record: Record, trade: Trade, guard: Guard, level: float) -> None:
+        """Set one level and leave the other as it is. Raises OrderRejected, OutcomeUnknown."""
+        loss, gain = level_of(trade, False), level_of(trade, True)
+        loss, gain = (loss, level) if guard.gain else (level, gain)
+        operation = self._unique(record.order.client_order_id)
+        await self._do(record, "modify", operation, trade.ticket, 0, loss, gain, 0)
+
+    def _unique(self, client_order_id: str) -> str:
+        return f"{client_order_id}{STEP}{secrets.token_hex(4)}"
+
+    # ---- canceling
+
+    async def cancel_order(self, client_order_id: str) -> None:
+        """As :meth:`TradeBase.cancel_order`."""
+        name = f"order {client_order_id}"
+        async with self._turn:
+            await self._sync()
+            record = self._books.order(client_order_id)
+            works = record is not None and (record.ticket or record.guard is not None)
+            if record is None or not works or record.order.status.is_final:
+                state = "unknown here" if record is None else record.order.status.value
+                raise OrderRejected(f"{name}: it cannot be canceled, it is {state}")
+            if record.guard is not None:
+                await self._take_away(record, record.guard)
+                return
+            operation = self._unique(client_order_id)
+            await self._operations.do(f"cancel of {name}", "delete", operation, record.ticket)
+            await self._sync()
+
+    async def _take_away(self, record: Record, guard: Guard) -> None:
+        trades = await self._trades()
+        for one in guard.tickets:
+            if one.ticket in trades:
+                await self._set_level(record, trades[one.ticket], guard, 0.0)
+        now = self._books.order(record.order.client_order_id) or record
+        if not now.order.status.is_final:
+            self._books.end(now, OrderStatus.CANCELED, "")
+
+    async def close_hedged(self) -> None:
+        """As :meth:`TradeBase.close_hedged`, by market orders, which costs the spread."""
+        async with self._turn:
+            while pair := hedged_pair(list((await self._trades()).values())):
+                lots = min(one.lots for one in pair)
+                log.warning("%g lots of %s are closed on both sides", lots, pair[0].name)
+                for one in pair:
+                    operation = f"hedge{STEP}{secrets.token_hex(8)}"
+                    name = f"ticket {one.ticket}"
+                    arguments = (one.ticket, lots, self._slippage)
+                    await self._operations.do(name, "close", operation, *arguments)
+            await self._sync()
+
+    # ---- what there is
+
+    async def fetch_order(self, client_order_id: str) -> Order | None:
+        """As :meth:`TradeBase.fetch_order`."""
+        async with self._turn:
+            await self._sync()
+            record = self._books.order(client_order_id)
+            if record is None:
+                await self._find(client_order_id)
+            elif record.order.status in _IN_DOUBT:
+                await self._settle(record)
+        record = self._books.order(client_order_id)
+        if record is None or record.order.status is OrderStatus.UNKNOWN:
+            return None
+        return record.order
+
+    async def _find(self, client_order_id: str) -> None:
+        """An order that is in no record, for the file was lost: the advisor may know its name."""
+        if not _LETTERS.issuperset(client_order_id):
+            return
+        body = await self._operations.result(client_order_id)
+        if body is None or body.get("state") != "done":
+            return
+        try:
+            told = await self._working().request("ticket", fields.integer(body, "ticket", 1))
+        except LiveTraderError as error:
+            refusal = refusal_of(error)
+            if refusal is None or refusal.code != NOT_FOUND:
+                raise
+            return
+        ticket = Ticket.read(fields.object_of(told, "order"))
+        if ticket.trade.client_order_id == client_order_id:
+            self._books.adopt(ticket)
+
+    async def fetch_open_orders(self) -> list[Order]:
+        """Pending orders of the whole account; those of others are called ``mt4:`` and ticket.
+
+        Our levels of tickets are among them.
+        """
+        async with self._turn:
+            await self._sync()
+            _, tickets = await self._tickets()
+        ours = {r.ticket: r.order for r in self._books.working if r.guard is None and r.ticket}
+        pending = [ticket.trade for ticket in tickets if ticket.trade.pending]
+        found = [ours.get(trade.ticket) or self._books.found(trade) for trade in pending]
+        return found + [r.order for r in self._books.working if r.guard is not None]
+
+    async def fetch_fills(self, since: int = 0) -> list[Fill]:
+        """As :meth:`TradeBase.fetch_fills`; what was closed by others is not among them."""
+        async with self._turn:
+            await self._sync()
+        found = [fill for fill in self._memory.fills.values() if fill.datetime >= since]
+        return sorted(found, key=lambda fill: fill.datetime)
+
+    async def fetch_positions(self) -> list[Position]:
+        """What we hold, net by symbol, at the average price of the side that is left."""
+        async with self._turn:
+            await self._sync()
+            trades = await self._trades()
+        return net_positions(list(trades.values()), self._symbol)
+
+    async def fetch_balance(self) -> list[Balance]:
+        """The account, with all that is in it."""
+        line = self._working()
+        body = await line.request("account")
+        return [
+            Balance(
+                self.account_id,
+                fields.text(body, "currency"),
+                fields.number(body, "balance"),
+                fields.number(body, "margin"),
+                fields.number(body, "free_margin"),
+                fields.number(body, "equity"),
+            )
+        ]
+
+    def watch_events(self) -> AsyncIterator[VenueEvent]:
+        """As :meth:`TradeBase.watch_events`; told by the advisor as they happen."""
+        return self._events.reader()
+
+    def now(self, symbol: str) -> int:
+        """The time of the ``clock`` (UTC ms)."""
+        return self._clock.now()
+
+    # ---- symbols
+
+    async def _contract(self, symbol: str) -> Contract:
+        """Raises UnknownSymbol, NotConnected."""
+        market = market_of(symbol)
+        if market not in self.markets:
+            raise UnknownSymbol(f"{symbol}: this terminal trades {', '.join(self.markets)}")
+        known = self._contracts.get(symbol)
+        if known is not None:
+            return known
+        line = self._working()
+        try:
+            terms = Terms.read(await line.request("contract", self._name(symbol)))
+        except LiveTraderError as error:
+            refusal = refusal_of(error)
+            if refusal is not None and refusal.code == NOT_FOUND:
+                raise UnknownSymbol(f"{symbol}: the terminal has no such symbol") from refusal
+            raise NotConnected(f"{symbol}: its contract is not known: {error}") from error
+        contract = terms.contract(symbol, line.greeting.leverage, None)
+        self._contracts[symbol] = contract
+        return contract
+
+    def _costs(self, symbol: str, price: float, amount: float) -> float:
+        """``amount`` of the account's currency in that of the contract, where the pair tells it."""
+        code = symbol[len(market_of(symbol)) + 1 :]
+        base, quote = code[:3], code[3:6]
+        currency = self._working().greeting.currency
+        return round(amount * price, 2) if currency == base and currency != quote else amount
+
+    def _name(self, symbol: str) -> str:
+        return symbol[len(market_of(symbol)) + 1 :] + self._suffix
+
+    def _symbol(self, name: str) -> str:
+        return symbol_of(name, self.markets, self._suffix)
+
+
+def _slippage(value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= 10_000:
+        raise ConfigError(f"slippage: must be points from 0 to 10000, not {value!r}")
+    return value
