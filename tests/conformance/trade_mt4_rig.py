@@ -15,6 +15,7 @@ from livetrader_core.sim.mt4_terminal import free_port
 from livetrader_core.sim.mt4_trading import NOT_ENOUGH_MONEY, OrderKind
 from livetrader_core.sim.venue import Fault, FaultKind
 from livetrader_core.trade.base import TradeBase
+from livetrader_core.trade.metatrader.memory import Memory
 from livetrader_core.trade.mt4 import Mt4Trade
 from tests.conformance.trade_rig import TradeRig, VenueBooks
 from tests.conformance.trade_table import HEDGING
@@ -105,8 +106,10 @@ class Mt4TradeRig(TradeRig):
             clock=self.clock,
         )
         # The file of the orders of one account is none for another.
-        self.terminal.switches.account_number += 1
-        return [nobody, self._adapter(self.folder / "state.sqlite")]
+        others = Memory(self.folder / "others.sqlite")
+        others.open("another account")
+        others.close()
+        return [nobody, self._adapter(self.folder / "others.sqlite")]
 
     def lose_next_order(self) -> None:
         self._relays[0].lose_request(b"order", b"close")

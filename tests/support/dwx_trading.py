@@ -11,6 +11,7 @@ from livetrader_core.clock import Clock, SteppedClock
 from livetrader_core.models import Fill, Order, OrderType, Side
 from livetrader_core.sim.dwx_trading import ExpertInputs
 from livetrader_core.sim.mt4_terminal import Mt4Terminal
+from livetrader_core.sim.mt4_trading import Mt4Trading
 from livetrader_core.sim.recording import Recording
 from livetrader_core.sim.venue import Fault
 from livetrader_core.trade.base import TradeBase
@@ -66,9 +67,9 @@ def net(terminal: Mt4Terminal, name: str = "EURUSD") -> float:
     return round(sum(ticket.kind.sign * ticket.lots for ticket in held), 8)
 
 
-def venue_fills(terminal: Mt4Terminal) -> dict[str, tuple[float, float]]:
+def venue_fills(trading: Mt4Trading) -> dict[str, tuple[float, float]]:
     """Lots and price of everything that was executed at the terminal, by trade id."""
-    trading, found = terminal.trading, {}
+    found: dict[str, tuple[float, float]] = {}
     executed = [t for t in trading.history if t.close_price]
     lots: dict[int, float] = {}
     rests: set[int] = set()
@@ -112,7 +113,7 @@ def inject_before(terminal: Mt4Terminal, fault: Fault, commands: tuple[str, ...]
 async def assert_same_books(terminal: Mt4Terminal, trade: TradeBase) -> None:
     """Fills, positions and cash of the adapter are the terminal's, to the cent."""
     fills = await trade.fetch_fills()
-    assert told(fills) == venue_fills(terminal)
+    assert told(fills) == venue_fills(terminal.trading)
     positions = {position.symbol: position.quantity for position in await trade.fetch_positions()}
     held = {f"FOREX.{name}": net(terminal, name) for name in ("EURUSD", "USDJPY")}
     assert positions == {symbol: lots for symbol, lots in held.items() if lots}

@@ -29,8 +29,9 @@ from livetrader_core.models import (
 )
 from livetrader_core.trade.base import TradeBase, VenueEvent
 from livetrader_core.trade.dwx import DwxTrade
-from livetrader_core.trade.dwx.books import opposing
 from livetrader_core.trade.metatrader.trades import Trade
+from livetrader_core.trade.mt4 import Mt4Trade
+from livetrader_core.trade.mt4.messages import OrderEvent
 from livetrader_core.trade.paper import PaperTrade
 from livetrader_core.trade.tq import TqTrade
 
@@ -308,7 +309,7 @@ class NamesFillsAnew(DwxTrade):
 @caught_by("T54")
 class NewestFirst(DwxTrade):
     def _target(self, order: Order, trades: dict[int, Trade]) -> Trade | None:
-        found = opposing(trades, self._name(order.symbol), order.side, self._magic)
+        found = self._opposing(order, trades)
         return found[-1] if found else None
 
 
@@ -316,6 +317,27 @@ class NewestFirst(DwxTrade):
 class NeverCloses(DwxTrade):
     def _target(self, order: Order, trades: dict[int, Trade]) -> Trade | None:
         return None
+
+
+@caught_by("T54")
+class NewestFirstAtOurAdvisor(Mt4Trade):
+    async def _trades(self) -> dict[int, Trade]:
+        return dict(reversed((await super()._trades()).items()))
+
+
+@caught_by("T41", "T46")
+class HearsNoEvents(Mt4Trade):
+    def _take(self, event: OrderEvent) -> None:
+        self._memory.write_all([], event=event.number)
+
+
+@caught_by("T43", "T47")
+class TakesSilenceForRefusal(Mt4Trade):
+    async def create_order(self, order: Order) -> Order:
+        try:
+            return await super().create_order(order)
+        except OutcomeUnknown as error:
+            raise OrderRejected(str(error)) from error
 
 
 @caught_by("T59")

@@ -7,15 +7,13 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from livetrader_core.clock import SteppedClock
 from livetrader_core.errors import LiveTraderError, OrderRejected, OutcomeUnknown
-from livetrader_core.market.specs import default_contract
-from livetrader_core.models import Klines, Order, OrderStatus, OrderType, Side
+from livetrader_core.models import Order, OrderStatus, OrderType, Side
 from livetrader_core.sim.mt4_terminal import Mt4Terminal
-from livetrader_core.sim.recording import MINUTE_MS, Recording
+from livetrader_core.sim.recording import MINUTE_MS
 from livetrader_core.sim.venue import Fault, FaultKind
 from livetrader_core.trade.base import VenueEvent
 from livetrader_core.trade.dwx import DwxTrade
@@ -28,22 +26,9 @@ from tests.support.dwx_trading import (
     trade_at,
 )
 from tests.support.dwx_venue import EURUSD, USDJPY, eventually
+from tests.support.mt4_course import course, priced
 
-_FIRST = {EURUSD: 1.10000, USDJPY: 105.000}
 _S = OrderStatus
-
-
-def course(symbol: str, ticks: Sequence[int]) -> Recording:
-    """A price that takes ``ticks`` from its first one, a step a minute, the first at NOON."""
-    contract = default_contract(symbol)
-    steps = np.array([0] * 5 + list(ticks) + [ticks[-1]] * 30)
-    price = np.array(
-        [contract.round_price(_FIRST[symbol] + t * contract.price_tick) for t in steps]
-    )
-    times = NOON - 5 * MINUTE_MS + np.arange(len(steps), dtype=np.int64) * MINUTE_MS
-    flat = np.zeros(len(steps))
-    columns = [price, price, price, price, flat + 30, flat]
-    return Recording(contract, Klines.from_columns(symbol, "1m", times, columns))
 
 
 class Play:
@@ -88,12 +73,7 @@ class Play:
         self, name: str, ticks: int, kind: OrderType, lots: float = 0.3, side: Side = Side.SELL
     ) -> Order:
         """Place an order so many ticks from the first price."""
-        price = default_contract(EURUSD).round_price(_FIRST[EURUSD] + ticks * 1e-5)
-        if kind is OrderType.STOP:
-            order = Order(name, EURUSD, side, kind, lots, stop_price=price)
-        else:
-            order = Order(name, EURUSD, side, kind, lots, price=price)
-        return await self.trade.create_order(order)
+        return await self.trade.create_order(priced(name, ticks, kind, lots, side))
 
 
 Scene = Callable[[Play], Awaitable[None]]

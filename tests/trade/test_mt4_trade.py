@@ -1,0 +1,359 @@
+"""Mt4Trade against the compiled expert advisor, through real ZeroMQ."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from livetrader_core.clock import SteppedClock
+from livetrader_core.errors import (
+    ConfigError,
+    InvalidRequest,
+    LiveTraderError,
+    NotConnected,
+    OrderRejected,
+    OutcomeUnknown,
+)
+from livetrader_core.models import Order, OrderStatus, OrderType, Side
+from livetrader_core.registry import load_trade
+from livetrader_core.sim.recording import MINUTE_MS
+from livetrader_core.sim.venue import Fault, FaultKind
+from livetrader_core.trade.base import VenueEvent
+from livetrader_core.trade.mt4 import Mt4Trade
+from tests.ea.build import compiler
+from tests.ea.client import attached
+from tests.ea.terminal import EaTerminal
+from tests.support.data import proving
+from tests.support.dwx_trading import NOON, market_order, told, venue_fills
+from tests.support.dwx_venue import EURUSD, USDJPY, eventually
+from tests.support.mt4_account import held
+from tests.support.mt4_course import course, priced
+
+_S = OrderStatus
+Record = Callable[[str, object], None]
+
+
+@pytest.fixture(autouse=True)
+def _compiler() -> None:
+    if compiler() is None:
+        pytest.skip("g++ is needed to compile the expert advisor; install it (package g++)")
+
+
+class Play:
+    """A terminal whose price takes a course, and an adapter with what it told."""
+
+    def __init__(self, terminal: EaTerminal, clock: SteppedClock, folder: Path) -> None:
+        self.terminal, self.clock, self._folder = terminal, clock, folder
+        self.seen: list[VenueEvent] = []
+        self.trade: Mt4Trade = None  # type: ignore[assignment]
+
+    async def begin(self, **settings: Any) -> None:
+        quick = {"timeout": 0.5, "patience": 0.3, "retry": 0.01, "longest_retry": 0.05}
+        self.trade = Mt4Trade(
+            self.terminal.endpoint,
+            clock=self.clock,
+            state=self._folder / "state.sqlite",
+            **{**quick, **settings},
+        )
+        await self.trade.connect()
+        self._reader = asyncio.create_task(self._follow())
+        await asyncio.sleep(0)
+
+    async def _follow(self) -> None:
+        async for event in self.trade.watch_events():
+            self.seen.append(event)
+
+    async def end(self) -> None:
+        await self.trade.disconnect()
+        await self._reader
+
+    async def minutes(self, count: int = 1) -> None:
+        self.clock.advance(self.clock.now() + count * MINUTE_MS)
+        await asyncio.sleep(0.03)
+
+    async def found(self, name: str) -> Order | None:
+        """What the adapter knows of an order once its line is there again."""
+        while True:
+            with suppress(LiveTraderError):
+                return await self.trade.fetch_order(name)
+            await asyncio.sleep(0.01)
+
+    async def status(self, name: str) -> OrderStatus:
+        order = await self.found(name)
+        assert order is not None
+        return order.status
+
+    async def waiting(
+        self, name: str, ticks: int, kind: OrderType, lots: float = 0.3, side: Side = Side.SELL
+    ) -> Order:
+        """Place an order so many ticks from the first price."""
+        return await self.trade.create_order(priced(name, ticks, kind, lots, side))
+
+    async def assert_same_books(self) -> None:
+        """Fills, positions and cash of the adapter are the terminal's, to the cent."""
+        trading = self.terminal.trading
+        fills = await self.trade.fetch_fills()
+        assert told(fills) == venue_fills(trading)
+        positions = {p.symbol: p.quantity for p in await self.trade.fetch_positions()}
+        assert positions == held(trading)
+        (balance,) = await self.trade.fetch_balance()
+        assert balance.cash == trading.balance
+
+
+Scene = Callable[[Play], Awaitable[None]]
+
+
+def play(scene: Scene, folder: Path, ticks: Sequence[int] = (0,), **settings: Any) -> None:
+    async def main() -> None:
+        clock = SteppedClock(NOON)
+        shown = [course(EURUSD, ticks), course(USDJPY, [0])]
+        async with attached(clock, shown) as terminal:
+            run = Play(terminal, clock, folder)
+            await run.begin(**settings)
+            try:
+                await scene(run)
+            finally:
+                await run.end()
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("ticks", "filled", "canceled", "price"),
+    [([0, 0, -60], "loss", "gain", 1.09940), ([0, 0, 90], "gain", "loss", 1.10080)],
+)
+def test_a_level_that_is_reached_closes_the_position_and_ends_the_other(
+    tmp_path: Path, ticks: list[int], filled: str, canceled: str, price: float
+) -> None:
+    async def scene(run: Play) -> None:
+        await run.trade.create_order(market_order("in", Side.BUY, 0.3))
+        await run.waiting("loss", -50, OrderType.STOP)
+        await run.waiting("gain", 80, OrderType.LIMIT)
+        (ticket,) = run.terminal.trading.tickets.values()
+        assert (ticket.stop_loss, ticket.take_profit) == (1.0995, 1.1008)
+        working = {order.client_order_id for order in await run.trade.fetch_open_orders()}
+        assert working == {"loss", "gain"}
+        await run.minutes(3)
+        await eventually(lambda: len(run.seen) == 5)
+        assert (await run.status(filled), await run.status(canceled)) == (_S.FILLED, _S.CANCELED)
+        (fill,) = [e.fill for e in run.seen if e.fill and e.fill.client_order_id == filled]
+        assert (fill.trade_id, fill.price) == (f"{ticket.number}-close", price)
+        await run.assert_same_books()
+
+    play(scene, tmp_path, ticks)
+
+
+def test_parts_take_their_level_along_and_one_that_is_taken_away_ends_its_order(
+    tmp_path: Path,
+) -> None:
+    async def scene(run: Play) -> None:
+        await run.trade.create_order(market_order("in", Side.BUY, 0.3))
+        await run.waiting("loss", -50, OrderType.STOP)
+        await run.waiting("gain", 80, OrderType.LIMIT)
+        await run.trade.create_order(market_order("out", Side.SELL, 0.1))
+        (ticket,) = run.terminal.trading.tickets.values()
+        run.terminal.trading.modify(ticket.number, 0.0, ticket.stop_loss, 0.0)
+        await eventually(lambda: any(e.order.status is _S.CANCELED for e in run.seen))
+        assert await run.status("gain") is _S.CANCELED
+        await run.minutes(3)
+        order = await run.found("loss")
+        assert order is not None
+        assert (order.status, order.filled) == (_S.CANCELED, 0.2)
+        await run.assert_same_books()
+
+    play(scene, tmp_path, [0, 0, -60])
+
+
+def test_a_canceled_level_leaves_the_other(tmp_path: Path) -> None:
+    async def scene(run: Play) -> None:
+        await run.trade.create_order(market_order("in", Side.SELL, 0.3))
+        await run.waiting("gain", -80, OrderType.LIMIT, side=Side.BUY)
+        await run.waiting("loss", 50, OrderType.STOP, side=Side.BUY)
+        await run.trade.cancel_order("gain")
+        (ticket,) = run.terminal.trading.tickets.values()
+        assert (ticket.stop_loss, ticket.take_profit) == (1.1005, 0.0)
+        assert (await run.status("gain"), await run.status("loss")) == (_S.CANCELED, _S.ACCEPTED)
+
+    play(scene, tmp_path)
+
+
+def test_a_limit_order_that_can_be_filled_at_once_is_at_its_price_or_better(
+    tmp_path: Path,
+) -> None:
+    async def scene(run: Play) -> None:
+        await run.waiting("now", 10, OrderType.LIMIT, side=Side.BUY)
+        (ticket,) = run.terminal.trading.tickets.values()
+        assert ticket.open_price == 1.10001
+        await run.waiting("later", -10, OrderType.LIMIT, 0.2, side=Side.BUY)
+        assert [t.kind.pending for t in run.terminal.trading.tickets.values()] == [False, True]
+        await run.minutes(3)
+        assert await run.status("later") is _S.FILLED
+        await run.assert_same_books()
+
+    play(scene, tmp_path, [0, 0, -20])
+
+
+def test_a_price_that_changes_is_met_with_another_attempt(tmp_path: Path) -> None:
+    async def scene(run: Play) -> None:
+        run.terminal.inject(Fault(FaultKind.REQUOTE, count=2))
+        await run.trade.create_order(market_order("in", Side.BUY, 0.3))
+        assert len(run.terminal.trading.tickets) == 1
+        run.terminal.inject(Fault(FaultKind.REQUOTE, count=9))
+        with pytest.raises(OrderRejected, match="138"):
+            await run.trade.create_order(market_order("more", Side.BUY, 0.3))
+        assert len(run.terminal.trading.tickets) == 1
+
+    play(scene, tmp_path)
+
+
+def test_an_answer_of_the_broker_that_never_came_is_found_by_what_happened(
+    tmp_path: Path,
+) -> None:
+    async def scene(run: Play) -> None:
+        run.terminal.inject(Fault(FaultKind.LIE))
+        await run.trade.create_order(market_order("in", Side.BUY, 0.3))
+        assert await run.status("in") is _S.FILLED
+        run.terminal.inject(Fault(FaultKind.LIE))
+        await run.waiting("loss", -50, OrderType.STOP)
+        run.terminal.inject(Fault(FaultKind.LIE))
+        await run.trade.create_order(market_order("out", Side.SELL, 0.5))
+        await run.assert_same_books()
+        assert await run.status("loss") is _S.CANCELED
+
+    play(scene, tmp_path)
+
+
+def test_what_happened_while_the_adapter_was_away_is_told_when_it_is_back(tmp_path: Path) -> None:
+    async def scene(run: Play) -> None:
+        await run.trade.create_order(market_order("in", Side.BUY, 0.3))
+        await run.waiting("loss", -50, OrderType.STOP)
+        await run.waiting("pending", -40, OrderType.LIMIT, 0.1, Side.BUY)
+        await run.end()
+        for _ in range(4):
+            await run.minutes()
+        run.terminal.inject(Fault(FaultKind.RESTART))
+        await _back(run)
+        assert await run.status("loss") is _S.FILLED
+        assert await run.status("pending") is _S.FILLED
+        await run.assert_same_books()
+
+    play(scene, tmp_path, [0, -45, -60])
+
+
+def test_orders_are_found_by_their_names_when_the_file_was_lost(tmp_path: Path) -> None:
+    async def scene(run: Play) -> None:
+        await run.trade.create_order(market_order("in", Side.BUY, 0.3))
+        await run.waiting("pending", -40, OrderType.LIMIT, 0.1, Side.BUY)
+        await run.trade.create_order(market_order("gone", Side.BUY, 0.2))
+        await run.end()
+        last = max(run.terminal.trading.tickets)
+        run.terminal.trading.close(last, 0.2)
+        (tmp_path / "state.sqlite").unlink()
+        await run.begin()
+        assert await run.status("in") is _S.FILLED
+        assert await run.status("pending") is _S.ACCEPTED
+        assert await run.status("gone") is _S.FILLED
+        assert await run.found("never") is None
+        again = await run.trade.create_order(market_order("in", Side.BUY, 0.3))
+        assert again.status is _S.FILLED
+        assert len(run.terminal.trading.tickets) == 2
+
+    play(scene, tmp_path)
+
+
+def test_what_cannot_be_sent_is_refused_with_its_reason(tmp_path: Path) -> None:
+    async def scene(run: Play) -> None:
+        with pytest.raises(InvalidRequest, match="letters, digits"):
+            await run.trade.create_order(market_order("a/1", Side.BUY, 0.3))
+        with pytest.raises(OrderRejected, match=r"steps of 0\.01"):
+            await run.trade.create_order(market_order("a", Side.BUY, 0.305))
+        with pytest.raises(OrderRejected, match="no price"):
+            await run.trade.create_order(
+                Order("a", EURUSD, Side.BUY, OrderType.LIMIT, 0.3, price=1.0000001)
+            )
+        run.terminal.switches.connected = False
+        with pytest.raises(LiveTraderError, match="no connection"):
+            await run.trade.create_order(market_order("b", Side.BUY, 0.3))
+        run.terminal.switches.connected = True
+        assert not run.terminal.trading.tickets
+
+    play(scene, tmp_path)
+
+
+def test_settings_are_checked_and_it_is_registered() -> None:
+    assert load_trade("mt4") is Mt4Trade
+    for wrong in ({"slippage": -1}, {"endpoint": "ipc:///x"}, {"patience": 0}):
+        with pytest.raises(ConfigError, match=next(iter(wrong))):
+            Mt4Trade(**wrong)  # type: ignore[arg-type]
+
+
+RUNS, ORDERS = (40, 60) if proving() else (2, 16)
+
+
+@pytest.mark.parametrize("seed", range(RUNS))
+def test_random_orders_under_faults_leave_the_same_books(
+    tmp_path: Path, seed: int, record_property: Record
+) -> None:
+    rng = random.Random(seed)
+    faults = [FaultKind.RESTART, FaultKind.CUT, FaultKind.LIE, FaultKind.REJECT, FaultKind.DROP]
+    faults += [FaultKind.REQUOTE, FaultKind.STALL]
+
+    async def place(run: Play, number: int) -> None:
+        name, side = f"r{number}", rng.choice((Side.BUY, Side.SELL))
+        lots = rng.choice((0.1, 0.2, 0.3))
+        kind = rng.choice((OrderType.MARKET, OrderType.MARKET, OrderType.LIMIT, OrderType.STOP))
+        if kind is OrderType.MARKET:
+            order = market_order(name, side, lots)
+        else:
+            away = rng.choice((15, 40, 80))
+            up = (kind is OrderType.STOP) == (side is Side.BUY)
+            order = priced(name, away if up else -away, kind, lots, side)
+        while True:
+            try:
+                await run.trade.create_order(order)
+                return
+            except NotConnected:
+                await asyncio.sleep(0.02)
+            except (OrderRejected, OutcomeUnknown):
+                return
+
+    async def scene(run: Play) -> None:
+        for number in range(ORDERS):
+            if rng.random() < 0.3:
+                fault = Fault(rng.choice(faults), rng.uniform(0.0, 0.1))
+                if run.terminal.advisor is not None or fault.kind is not FaultKind.DROP:
+                    run.terminal.inject(fault)
+            await place(run, number)
+            if rng.random() < 0.2:
+                with suppress(LiveTraderError):
+                    await run.trade.cancel_order(f"r{rng.randrange(number + 1)}")
+            if rng.random() < 0.15:
+                await run.end()
+                await eventually(lambda: run.terminal.advisor is not None)
+                await _back(run)
+            await run.minutes()
+        await eventually(lambda: run.terminal.advisor is not None)
+        run.terminal.switches.lies = 0
+        for number in range(ORDERS):
+            await run.found(f"r{number}")
+        await run.assert_same_books()
+        record_property("mt4: random orders under faults", ORDERS)
+
+    ticks = [rng.randrange(-60, 61) for _ in range(ORDERS + 5)]
+    play(scene, tmp_path, ticks)
+
+
+async def _back(run: Play) -> None:
+    while True:
+        try:
+            await run.begin()
+            return
+        except LiveTraderError:
+            await run.trade.disconnect()
+            await asyncio.sleep(0.02)
