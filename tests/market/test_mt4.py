@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from livetrader_core.sim.recording import Recording
 from tests.ea.build import compiler
 from tests.ea.client import NOON, attached, connected
 from tests.support.dwx_venue import EURUSD, MINUTE, USDJPY, Watch, eventually, generated
-from tests.support.mt4_venue import market_of, mt4
+from tests.support.mt4_venue import BEAT, made_up, market_of, mt4
 
 needs_compiler = pytest.mark.skipif(
     compiler() is None, reason="g++ is needed to compile the expert advisor (package g++)"
@@ -425,6 +426,47 @@ def test_a_terminal_without_its_broker_is_told(caplog: pytest.LogCaptureFixture)
             assert len(states) == 2
 
     asyncio.run(main())
+
+
+def test_quotes_of_friday_are_not_late_but_those_of_a_slow_line_are(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    codes = ("EURUSD", "GBPUSD", "USDJPY")
+
+    async def main() -> None:
+        async with made_up() as advisor:
+            ticks: list[Tick] = []
+            advisor.answers["hello"]["offset"] = None
+            advisor.answers["contract"] = TERMS
+            advisor.answers["ping"] = {**BEAT, "offset": None}
+            advisor.answers["tick"] = {"time": 1, "bid": 1.1, "ask": 1.2}
+            advisor.answers["watch"] = {"watched": 3, "unknown": []}
+            market = Mt4Market(advisor.endpoint, time_zone="UTC")
+            await market.connect()
+
+            async def read(code: str) -> None:
+                async for tick in market.watch_ticks(f"FOREX.{code}"):
+                    ticks.append(tick)
+
+            readers = [asyncio.ensure_future(read(code)) for code in codes]
+            topics = {b"tick|%s|" % code.encode() for code in codes}
+            await eventually(lambda: topics <= advisor.subscribed)
+            for number, age in ((1, 200_000), (2, 20)):
+                told = time.time() - age
+                for place, code in enumerate(codes):
+                    body = {"symbol": code, "time": round(told) + place, "bid": 1.1, "ask": 1.2}
+                    await advisor.publish(f"tick|{code}|", number, body)
+                await eventually(lambda number=number: len(ticks) == 3 * number)
+                late = [finding.check for finding in await market.diagnose()]
+                assert ("clock" in late) == (number == 2)
+            for reader in readers:
+                reader.cancel()
+            await asyncio.gather(*readers, return_exceptions=True)
+            await market.disconnect()
+
+    with caplog.at_level(logging.WARNING):
+        asyncio.run(main())
+    assert sum("quotes come" in record.getMessage() for record in caplog.records) == 1
 
 
 # --------------------------------------------------------------------------- settings
