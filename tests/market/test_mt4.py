@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from livetrader_core.clock import SteppedClock
+from livetrader_core.clock import SpedClock, SteppedClock
 from livetrader_core.errors import ConfigError, NotAllowed, Unavailable, UnknownSymbol
+from livetrader_core.market.diagnosis import examine
 from livetrader_core.market.finding import Verdict
 from livetrader_core.market.mt4 import Mt4Market
 from livetrader_core.market.mt4.contracts import Terms
@@ -411,19 +412,48 @@ def test_what_it_tells_the_doctor() -> None:
 
 
 @needs_compiler
-def test_a_terminal_without_its_broker_is_told(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_terminal_without_its_broker_is_told() -> None:
     async def main() -> None:
         states: list[tuple[FeedState, str]] = []
         clock = SteppedClock(NOON)
-        async with mt4([generated(EURUSD)], clock) as (terminal, market):
+        recording = generated(EURUSD)
+        # Once the broker is back, nobody waits for the next attempt.
+        async with mt4([recording], clock, retry=60.0, longest_retry=60.0) as (terminal, market):
             market.on_state = lambda state, reason: states.append((state, reason))
+            watch = Watch(market, (EURUSD, "1m"))
+            await watch.ready()
             terminal.switches.connected = False
             await eventually(lambda: bool(states))
             assert states[0][0] is FeedState.DISCONNECTED
             assert "no connection to its broker" in states[0][1]
+            clock.advance(NOON + 2 * MINUTE)
+            other = market_of(terminal, clock)
+            with pytest.raises(Unavailable, match="no connection to its broker"):
+                await other.connect()
             terminal.switches.connected = True
             await eventually(lambda: states[-1][0] is FeedState.CONNECTED)
             assert len(states) == 2
+            await watch.reach(NOON + 2 * MINUTE)
+            assert watch.klines[EURUSD, "1m"] == minutes_of(EURUSD, NOON, NOON + 2 * MINUTE)
+            await watch.stop()
+
+    asyncio.run(main())
+
+
+@needs_compiler
+def test_the_doctors_whole_round() -> None:
+    async def main() -> None:
+        clock = SpedClock(NOON, 60.0)
+        recordings = [generated(symbol) for symbol in BOTH]
+        async with attached(clock, recordings) as terminal:
+            market = Mt4Market(terminal.endpoint, clock=clock)
+            found = await examine(market, None, 10.0)
+        told = {finding.check: finding for finding in found}
+        assert {"reachable", "symbols", "bars", "subscription", "broker"} <= set(told)
+        bad = [finding for finding in found if finding.verdict is Verdict.FAILED]
+        assert not bad
+        assert told["subscription"].verdict is Verdict.OK
+        assert "tick 1e-05, 100000 USD" in told["symbols"].found
 
     asyncio.run(main())
 

@@ -109,6 +109,7 @@ class Mt4Market(MetaTraderMarket):
         self._watches = Watches()
         self._symbols: dict[str, str] = {}
         self._terms: dict[str, tuple[float, Contract]] = {}
+        self._broker_away = False
         self._newest = 0
         self._heard_first: set[str] = set()
         self._topics: dict[str, Callable[[Publication], None]] = {
@@ -142,6 +143,7 @@ class Mt4Market(MetaTraderMarket):
             self._line = line
             self._watches.begin(line)
         self._judge(line.beat)
+        self._require_broker(line)
         await self._watches.update(line, asyncio.get_running_loop().time())
 
     async def _leave(self) -> None:
@@ -170,7 +172,12 @@ class Mt4Market(MetaTraderMarket):
     async def _prepare(self, now: int) -> None:
         line = self._working()
         await self._watches.update(line, asyncio.get_running_loop().time())
-        if not line.beat.connected:
+        self._require_broker(line)
+
+    def _require_broker(self, line: Line) -> None:
+        """Raise NotConnected while the terminal has no connection itself."""
+        self._broker_away = not line.beat.connected
+        if self._broker_away:
             raise NotConnected(
                 f"{self._address}: the terminal has no connection to its broker: check its login"
             )
@@ -331,6 +338,8 @@ class Mt4Market(MetaTraderMarket):
         self._saw("", beat.time, self._clock.now())
         if not beat.connected:
             self._wake.set()
+        elif self._broker_away:
+            self._hurry.set()
 
     def _saw(self, of: str, server: int, now: int) -> None:
         """A quote of the server time ``server`` (seconds) is the newest ``of`` a symbol, or all."""
