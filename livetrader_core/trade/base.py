@@ -13,6 +13,7 @@
 | ``fetch_balance``    | yes      | the accounts                                                 |
 | ``watch_events``     | yes      | every later change of an order, with its fill                |
 | ``modify_order``     | no       | a changed price or quantity                                  |
+| ``close_hedged``     | no       | no position against another one of the same symbol           |
 | ``now``              | no       | the venue's time, if it is not the computer's                |
 """
 
@@ -122,6 +123,13 @@ class TradeBase(ABC):
         raise InvalidRequest(
             f"{type(self).__name__} cannot modify orders ({client_order_id}); cancel and order anew"
         )
+
+    async def close_hedged(self) -> None:
+        """Close what the account holds of ours on both sides of one symbol, where it can.
+
+        The net positions stay what they are. Raises Unavailable.
+        """
+        return
 
     def now(self, symbol: str) -> int:
         """The venue's time for ``symbol`` in UTC milliseconds."""

@@ -95,6 +95,7 @@ async def flatten(desk: KillDesk, since: int) -> None:
     """
     for adapter in desk.adapters:
         try:
+            await adapter.close_hedged()
             positions = await adapter.fetch_positions()
         except Exception as error:
             venue = type(adapter).__name__

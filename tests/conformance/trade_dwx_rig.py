@@ -8,7 +8,7 @@ from livetrader_core.market.specs import default_contract
 from livetrader_core.models import Contract
 from livetrader_core.service import MarketService
 from livetrader_core.sim.mt4_terminal import Mt4Terminal, free_port
-from livetrader_core.sim.mt4_trading import NOT_ENOUGH_MONEY, OrderKind
+from livetrader_core.sim.mt4_trading import NOT_ENOUGH_MONEY, OrderKind, Ticket
 from livetrader_core.sim.venue import Fault, FaultKind
 from livetrader_core.trade.base import TradeBase
 from livetrader_core.trade.dwx import DwxTrade
@@ -18,6 +18,14 @@ from tests.support.dwx_trading import NOON, WIDE, inject_before, net, trade_at, 
 from tests.support.dwx_venue import EURUSD, USDJPY
 
 _ORDERS = ("TRADE;OPEN", "TRADE;CLOSE")
+
+
+def _working(ticket: Ticket) -> int:
+    """The orders that a ticket stands for: itself while it is pending, its levels that are near."""
+    if ticket.kind.pending:
+        return 1
+    near = (ticket.open_price / 5, ticket.open_price * 5)
+    return sum(near[0] < level < near[1] for level in (ticket.stop_loss, ticket.take_profit))
 
 
 class DwxTradeRig(TradeRig):
@@ -64,7 +72,7 @@ class DwxTradeRig(TradeRig):
         for trade_id, (lots, _) in venue_fills(terminal).items():
             symbol = f"FOREX.{names[int(trade_id.partition('-')[0])]}"
             traded[symbol] = round(traded.get(symbol, 0.0) + lots, 8)
-        working = sum(one.kind.pending for one in terminal.trading.tickets.values())
+        working = sum(map(_working, terminal.trading.tickets.values()))
         nets = {symbol: net(terminal, symbol[6:]) for symbol in self.prices}
         positions = {symbol: lots for symbol, lots in nets.items() if lots}
         return VenueBooks(working, traded, positions, terminal.trading.balance)

@@ -38,9 +38,10 @@ from livetrader_core.models import (
 from livetrader_core.trade.base import Abilities, TradeBase, VenueEvent
 from livetrader_core.trade.dwx import messages
 from livetrader_core.trade.dwx.books import OrderBooks, Trades, opposing
+from livetrader_core.trade.dwx.guards import Guard, Guarded, guard_of, points_of
 from livetrader_core.trade.dwx.memory import Memory, Record, Step
 from livetrader_core.trade.dwx.messages import Account, Trade
-from livetrader_core.trade.dwx.positions import net_positions
+from livetrader_core.trade.dwx.positions import hedged_pair, net_positions
 from livetrader_core.trade.events import EventStream
 
 log = logging.getLogger(__name__)
@@ -61,9 +62,10 @@ class DwxTrade(TradeBase):
     does not remember, the closes; by default one in the user's own folder, for each host and port.
 
     Quantities are lots. The account is a hedging one: a market order closes positions of the other
-    side first, the oldest before the others, and opens what is left. Needs a build of the advisor
-    that knows GET_ACCOUNT_INFO; its inputs MaximumOrders and MaximumLotSize must be raised from 1
-    and 0.01. Raises ConfigError naming the setting at fault.
+    side first, the oldest before the others, and opens what is left. A limit or stop order that
+    closes positions, with their number of lots, is set on them as take-profit or stop-loss. Needs a
+    build of the advisor that knows GET_ACCOUNT_INFO; its inputs MaximumOrders and MaximumLotSize
+    must be raised from 1 and 0.01. Raises ConfigError naming the setting at fault.
     """
 
     abilities = Abilities(frozenset({OrderType.MARKET, OrderType.LIMIT, OrderType.STOP}))
@@ -241,8 +243,18 @@ class DwxTrade(TradeBase):
     async def _refresh(self) -> Trades:
         """What is open now, with all orders brought up to date."""
         account, trades = await self._look()
+        if self._books.misses(trades):
+            account, trades = await self._settled(account, trades)
         self._books.compare(trades, account)
         return trades
+
+    async def _settled(self, account: Account, trades: Trades) -> tuple[Account, Trades]:
+        """Balance and trades of one moment: the one tells what became of the others."""
+        while True:
+            balance, open_before = account.balance, trades.keys()
+            account, trades = await self._look()
+            if account.balance == balance and trades.keys() == open_before:
+                return account, trades
 
     async def _do(self, command: str, accept: Accept, name: str) -> Reply:
         """Send what changes something, once. Raises OrderRejected, OutcomeUnknown, NotConnected."""
@@ -307,6 +319,10 @@ class DwxTrade(TradeBase):
 
     async def _execute(self, order: Order, trades: Trades) -> None:
         """Do all steps of ``order``. Raises OrderRejected if nothing was done, OutcomeUnknown."""
+        guard = guard_of(order, self._opposing(order, trades))
+        if guard is not None:
+            await self._guard_step(order, guard, trades)
+            return
         record = Record(order)
         while True:
             left = round(order.quantity - record.order.filled, 8)
@@ -333,8 +349,43 @@ class DwxTrade(TradeBase):
     def _target(self, order: Order, trades: Trades) -> Trade | None:
         if order.type is not OrderType.MARKET:
             return None
-        found = opposing(trades, self._name(order.symbol), order.side, self._magic)
+        found = self._opposing(order, trades)
         return found[0] if found else None
+
+    def _opposing(self, order: Order, trades: Trades) -> list[Trade]:
+        return opposing(trades, self._name(order.symbol), order.side, self._magic)
+
+    async def _guard_step(self, order: Order, guard: Guard, trades: Trades) -> None:
+        """Set ``order`` as a level of the positions that it closes: of all of them, or of none."""
+        record = self._books.guard(order, guard)
+        done: list[Guarded] = []
+        try:
+            for one in guard.tickets:
+                await self._set_level(order, trades[one.ticket], guard, guard.level)
+                done.append(one)
+        except OrderRejected as error:
+            for one in done:
+                await self._set_level(order, await self._seen(one.ticket), guard, 0.0)
+            self._refused(record, str(error))
+        self._books.guards(order, guard)
+
+    async def _seen(self, ticket: int) -> Trade:
+        trade = (await self._trades()).get(ticket)
+        if trade is None:
+            raise OutcomeUnknown(f"ticket {ticket} was closed while its level was set")
+        return trade
+
+    async def _set_level(self, order: Order, trade: Trade, guard: Guard, level: float) -> None:
+        """Raises OrderRejected, OutcomeUnknown, NotConnected."""
+        name = f"order {order.client_order_id}"
+        tick = default_contract(order.symbol).price_tick
+        command = messages.modify(trade.ticket, *points_of(trade, guard.gain, level, tick))
+        reply = await self._do(command, messages.answers_modify, name)
+        reason, certain = messages.refusal(reply)
+        if reason and not certain:
+            raise OutcomeUnknown(f"{name}: {reason}")
+        if reason:
+            raise OrderRejected(f"{name}: {reason}")
 
     async def _close_step(
         self, record: Record, target: Trade | None, left: float, trades: Trades
@@ -420,9 +471,13 @@ class DwxTrade(TradeBase):
         async with self._turn:
             await self._refresh()
             record = self._books.order(client_order_id)
-            if record is None or not record.ticket or record.order.status.is_final:
+            works = record is not None and (record.ticket or record.guard is not None)
+            if record is None or not works or record.order.status.is_final:
                 state = "unknown here" if record is None else record.order.status.value
                 raise OrderRejected(f"{name}: it cannot be canceled, it is {state}")
+            if record.guard is not None:
+                await self._take_away(record, record.guard)
+                return
             accept = messages.answers_close(record.ticket)
             reply = await self._do(messages.close(record.ticket), accept, f"cancel of {name}")
             _, trades = await self._look()
@@ -433,6 +488,11 @@ class DwxTrade(TradeBase):
                 reason = f"filled in the moment of its cancel, and closed at once at {price:g}"
                 log.error("%s: %s", name, reason)
             self._books.end(record, OrderStatus.CANCELED, reason)
+
+    async def _take_away(self, record: Record, guard: Guard) -> None:
+        for one in guard.tickets:
+            await self._set_level(record.order, await self._seen(one.ticket), guard, 0.0)
+        self._books.end(record, OrderStatus.CANCELED, "")
 
     # ---- what there is
 
@@ -446,10 +506,15 @@ class DwxTrade(TradeBase):
         return record.order
 
     async def fetch_open_orders(self) -> list[Order]:
-        """Pending orders of the whole account; those of others are called ``mt4:`` and ticket."""
+        """Pending orders of the whole account; those of others are called ``mt4:`` and ticket.
+
+        Our levels of tickets are among them.
+        """
         async with self._turn:
             trades = await self._refresh()
-        return [self._working_order(trade) for trade in trades.values() if trade.pending]
+        pending = [self._working_order(trade) for trade in trades.values() if trade.pending]
+        guards = [record.order for record in self._memory.records.values() if record.guard]
+        return pending + [order for order in guards if not order.status.is_final]
 
     def _working_order(self, trade: Trade) -> Order:
         for record in self._memory.records.values():
@@ -487,6 +552,32 @@ class DwxTrade(TradeBase):
                 account.equity,
             )
         ]
+
+    async def close_hedged(self) -> None:
+        """As :meth:`TradeBase.close_hedged`, by market orders, which costs the spread."""
+        async with self._turn:
+            trades = await self._refresh()
+            while pair := hedged_pair([t for t in trades.values() if self._books.ours(t)]):
+                await self._close_pair(*pair, trades)
+                before, trades = trades, await self._refresh()
+                if before.keys() == trades.keys():
+                    raise Unavailable(
+                        f"{self._address}: {pair[0].ticket} and {pair[1].ticket} could not be "
+                        "closed; see the terminal's journal"
+                    )
+
+    async def _close_pair(self, one: Trade, other: Trade, trades: Trades) -> None:
+        lots = min(one.lots, other.lots)
+        log.warning("%g lots of %s are closed on both sides", lots, one.name)
+        for trade in sorted((one, other), key=lambda trade: -trade.lots):
+            part = lots if lots < trade.lots and await self._can_part(trades) else 0.0
+            if lots < trade.lots and not part:
+                raise Unavailable(
+                    f"{trade.ticket}: a part cannot be closed now; cancel orders first"
+                )
+            command = messages.close(trade.ticket, part)
+            await self._do(command, messages.answers_close(trade.ticket), f"ticket {trade.ticket}")
+            trades = await self._trades()
 
     def watch_events(self) -> AsyncIterator[VenueEvent]:
         """As :meth:`TradeBase.watch_events`; found by looking every ``poll_every`` seconds."""

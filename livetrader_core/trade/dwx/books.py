@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from livetrader_core.market.specs import default_contract
 from livetrader_core.models import Fill, Order, OrderStatus, OrderType, Side
 from livetrader_core.trade.base import VenueEvent
 from livetrader_core.trade.dwx.closing import executed
+from livetrader_core.trade.dwx.guard_books import GuardBooks
+from livetrader_core.trade.dwx.guards import Guard
 from livetrader_core.trade.dwx.memory import Memory, Record, Step
 from livetrader_core.trade.dwx.messages import Account, Trade
 
@@ -40,6 +43,9 @@ class OrderBooks:
         self._moment_of = moment_of
         self._now = now
         self._tell = tell
+        self._guards = GuardBooks(memory, currency, now, tell)
+        #: What our own closes brought since the balance was noted.
+        self._explained = 0.0
 
     def order(self, client_order_id: str) -> Record | None:
         """What is known of an order."""
@@ -84,6 +90,7 @@ class OrderBooks:
     ) -> Record:
         order = record.order
         gained = round(account.balance - step.balance, 2)
+        self._explained += gained
         contract = default_contract(order.symbol)
         price, commission = executed(step, lots, asked, gained, contract, self._currency)
         fill = Fill(
@@ -99,9 +106,21 @@ class OrderBooks:
         )
         return self._filled(Record(order, record.ticket), fill)
 
+    def guard(self, order: Order, guard: Guard) -> Record:
+        """Write down that ``order`` is to be a level of tickets, before it is set."""
+        record = Record(order, guard=guard)
+        self.memory.write(record)
+        return record
+
+    def guards(self, order: Order, guard: Guard) -> None:
+        """``order`` works as a level of tickets."""
+        ticket = str(guard.tickets[0].ticket)
+        working = order.but(status=OrderStatus.ACCEPTED, order_id=ticket, reason="")
+        self._write(Record(working, guard=guard), told=True)
+
     def end(self, record: Record, status: OrderStatus, reason: str) -> Record:
         """An order that ends without its last fill; told only if it was told of before."""
-        ended = Record(record.order.but(status=status, reason=reason), record.ticket)
+        ended = replace(record, order=record.order.but(status=status, reason=reason), step=None)
         return self._write(ended, told=status is not OrderStatus.REJECTED)
 
     # ---- what is seen
@@ -111,13 +130,22 @@ class OrderBooks:
         for record in list(self.memory.records.values()):
             if record.step is not None:
                 self._settle(self.take(record, trades, account))
-            elif record.order.status in _UNDER_WAY:
+            elif record.order.status in _UNDER_WAY and record.guard is None:
                 self._settle(record)  # its process ended between two steps
         known = {record.ticket for record in self.memory.records.values()}
         for trade in trades.values():
             if self.ours(trade) and trade.client_order_id and trade.ticket not in known:
                 self._adopt(trade)
         self.look(trades)
+        before, explained = self.memory.balance, self._explained
+        self._explained = 0.0
+        gained = None if before is None else round(account.balance - before - explained, 2)
+        self._guards.look(trades, gained)
+        self.memory.note_balance(account.balance)
+
+    def misses(self, trades: Trades) -> bool:
+        """Whether a ticket with a level of ours is not open any more."""
+        return self._guards.misses(trades)
 
     def look(self, trades: Trades) -> None:
         """See which working orders are filled or gone; what is under way is left to its step."""
@@ -228,7 +256,8 @@ class OrderBooks:
 
 
 def _unsettled(record: Record) -> bool:
-    working = bool(record.ticket) and not record.order.status.is_final
+    works = bool(record.ticket) or record.guard is not None
+    working = works and not record.order.status.is_final
     return record.step is not None or working
 
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from livetrader_core.models import Contract
-from livetrader_core.trade.dwx.memory import Step
+
+if TYPE_CHECKING:
+    from livetrader_core.trade.dwx.memory import Step
 
 _CENT = 0.005
 
@@ -23,8 +27,7 @@ def executed(
     size = lots * contract.multiplier
 
     def profit(price: float) -> float:
-        gain = (price - step.price) * step.sign * size
-        return round(gain if currency == quote else gain / price, 2)
+        return gain_of(step.price, step.sign, lots, price, contract, currency)
 
     if asked and abs(profit(asked) - gained) < _CENT:
         return asked, 0.0
@@ -36,6 +39,18 @@ def executed(
         return price, round((profit(price) - gained) * rate, 2)
     rate = 1.0 if currency == quote else asked
     return asked, round((profit(asked) - gained) * rate, 2)
+
+
+def gain_of(
+    opened: float, sign: int, lots: float, price: float, contract: Contract, currency: str
+) -> float:
+    """What closing ``lots`` at ``price`` brings, to the cent, in the account's ``currency``.
+
+    In the contract's own currency if the account's is neither of the pair's.
+    """
+    base, quote = _pair(contract)
+    gain = (price - opened) * sign * lots * contract.multiplier
+    return round(gain / price if currency == base and currency != quote else gain, 2)
 
 
 def _near(price: float, asked: float, contract: Contract) -> bool:

@@ -11,9 +11,11 @@ import sqlite3
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from livetrader_core.errors import ConfigError, StorageError
 from livetrader_core.models import Fill, Order
+from livetrader_core.trade.dwx.guards import Guard, Guarded
 
 
 @dataclass(frozen=True)
@@ -33,11 +35,15 @@ class Step:
 
 @dataclass(frozen=True)
 class Record:
-    """An order, the ticket that it opened (0: none yet), and the step that is not answered."""
+    """An order, the ticket that it opened (0: none yet), and the step that is not answered.
+
+    ``guard``: it is no ticket of its own, but a level of others.
+    """
 
     order: Order
     ticket: int = 0
     step: Step | None = None
+    guard: Guard | None = None
 
 
 class Memory:
@@ -47,6 +53,8 @@ class Memory:
         self.path = path
         self.records: dict[str, Record] = {}
         self.fills: dict[str, Fill] = {}
+        #: The account's balance when it was seen last; None: it never was.
+        self.balance: float | None = None
         self._database: sqlite3.Connection | None = None
 
     def open(self, account: str) -> None:
@@ -92,6 +100,18 @@ class Memory:
         self.records[record.order.client_order_id] = record
         self.fills.update({fill.trade_id: fill for fill in fills})
 
+    def note_balance(self, balance: float) -> None:
+        """Keep the account's balance as it was seen last. Raises StorageError."""
+        if self._database is None or balance == self.balance:
+            return
+        try:
+            self._database.execute(
+                "INSERT OR REPLACE INTO notes VALUES ('balance', ?)", (json.dumps(balance),)
+            )
+        except sqlite3.Error as error:
+            raise StorageError(f"state: {self.path}: {error}") from error
+        self.balance = balance
+
     @staticmethod
     def _transaction(database: sqlite3.Connection) -> sqlite3.Connection:
         database.execute("BEGIN IMMEDIATE")
@@ -103,6 +123,7 @@ class Memory:
             "order": record.order.to_dict(),
             "ticket": record.ticket,
             "step": None if record.step is None else asdict(record.step),
+            "guard": None if record.guard is None else asdict(record.guard),
         }
         database.execute(
             "INSERT OR REPLACE INTO orders VALUES (?, ?)",
@@ -129,6 +150,15 @@ class Memory:
         for name, body in self._database.execute("SELECT id, body FROM orders"):
             data = json.loads(body)
             step = None if data["step"] is None else Step(**data["step"])
-            self.records[name] = Record(Order.from_dict(data["order"]), data["ticket"], step)
+            guard = _guard(data.get("guard"))
+            self.records[name] = Record(Order.from_dict(data["order"]), data["ticket"], step, guard)
         for name, body in self._database.execute("SELECT id, body FROM fills ORDER BY rowid"):
             self.fills[name] = Fill.from_dict(json.loads(body))
+        row = self._database.execute("SELECT body FROM notes WHERE id = 'balance'").fetchone()
+        self.balance = None if row is None else float(json.loads(row[0]))
+
+
+def _guard(data: Any) -> Guard | None:
+    if data is None:
+        return None
+    return Guard(data["level"], data["gain"], tuple(Guarded(**one) for one in data["tickets"]))

@@ -78,6 +78,16 @@ def close(ticket: int, lots: float = 0.0) -> str:
     return f"TRADE;CLOSE;0;EURUSD;0.0;0;0;;0.01;0;{ticket}"
 
 
+def modify(ticket: int, loss: int, gain: int) -> str:
+    """Set both levels of a position, in points from its open price towards loss and gain."""
+    return f"TRADE;MODIFY;0;EURUSD;0.0;{loss};{gain};;0.01;0;{ticket}"
+
+
+def answers_modify(reply: Reply) -> bool:
+    """Tells what can be the answer to :func:`modify`."""
+    return reply.get("_action") == "MODIFY"
+
+
 def answers_open(name: str, magic: int) -> Callable[[Reply], bool]:
     """Tells what can be the answer to :func:`open_order`."""
 
@@ -120,6 +130,8 @@ class Trade:
     price: float
     opened: int
     comment: str
+    stop_loss: float = 0.0
+    take_profit: float = 0.0
 
     @property
     def pending(self) -> bool:
@@ -171,6 +183,8 @@ def _trade(ticket: Any, row: Mapping[str, Any]) -> Trade:
         _finite(row["_open_price"]),
         read_time(row["_open_time"]),
         str(row["_comment"]),
+        _finite(row["_SL"]),
+        _finite(row["_TP"]),
     )
     if trade.kind not in _ORDERS or trade.lots <= 0:
         raise ValueError(f"ticket {ticket} has a type or lots that cannot be")

@@ -21,3 +21,13 @@ def net_positions(trades: Sequence[Trade], symbol_of: Callable[[str], str]) -> l
         average = sum(trade.lots * trade.price for trade in side) / lots
         found.append(Position(symbol_of(name), net, average))
     return found
+
+
+def hedged_pair(trades: Sequence[Trade]) -> tuple[Trade, Trade] | None:
+    """The oldest position that has one of the other side of its symbol, and that one."""
+    held = [trade for trade in trades if not trade.pending]
+    for one in held:
+        for other in held:
+            if other.name == one.name and other.side is not one.side:
+                return one, other
+    return None
