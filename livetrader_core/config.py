@@ -180,6 +180,9 @@ class MarketConfig(AdapterConfig):
     cache: bool = False
 
 
+AnyAdapter = TypeVar("AnyAdapter", bound=AdapterConfig)
+
+
 def _hidden(name: str, value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: _hidden(key, inner) for key, inner in value.items()}
@@ -442,8 +445,22 @@ def _anchored(config: Config, folder: Path) -> Config:
             "store": StoreConfig(path=store),
             "server": server,
             "client": client,
+            "markets": _with_keys(config.markets, folder),
+            "trades": _with_keys(config.trades, folder),
         }
     )
+
+
+def _with_keys(tables: Mapping[str, AnyAdapter], folder: Path) -> dict[str, AnyAdapter]:
+    """``tables``, the key files that adapters are given in ``folder``."""
+    found = {}
+    for name, table in tables.items():
+        keys = table.options.get("keys")
+        if isinstance(keys, str):
+            anchored = {**table.options, "keys": str(folder / Path(keys).expanduser())}
+            table = table.model_copy(update={"options": anchored})
+        found[name] = table
+    return found
 
 
 # --------------------------------------------------------------------------- explaining

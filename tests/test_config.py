@@ -13,9 +13,17 @@ import pytest
 from pydantic import SecretStr
 
 from livetrader_core import config as config_module
-from livetrader_core.config import Config, build_services, describe_type, load_config
+from livetrader_core.config import (
+    Config,
+    build_adapter,
+    build_services,
+    describe_type,
+    load_config,
+)
 from livetrader_core.errors import ConfigError, LiveTraderError
-from livetrader_core.market import CachedMarket, ReplayMarket
+from livetrader_core.market import CachedMarket, Mt4Market, ReplayMarket
+from livetrader_core.market.mt4.address import Address
+from livetrader_core.rpc.keys import KeyPair
 from livetrader_core.store import KlineStore
 from livetrader_core.trade import PaperTrade
 from tests.support.archive_market import ArchiveMarket
@@ -410,3 +418,31 @@ def test_two_cached_markets_share_the_store(folder: Path) -> None:
     asyncio.run(main())
     with KlineStore(folder / "deep" / "k.duckdb") as store:
         assert [row.symbol for row in store.ranges()] == ["FOREX.EURUSD", "US.BABA"]
+
+
+def test_a_table_of_our_own_advisor(folder: Path) -> None:
+    ours, advisors = KeyPair.create(folder, "me"), KeyPair.create(folder, "ea")
+    (folder / "livetrader.toml").write_text(
+        f"""
+[markets.forex]
+adapter = "mt4"
+endpoint = "tcp://10.0.0.2:28282"
+keys = "me.key_secret"
+server_key = "{advisors.public}"
+"""
+    )
+    config = load_config(environment={"LIVETRADER_MARKETS__FOREX__TOKEN": "s3cret"})
+    market = build_adapter(config, "forex")
+    assert isinstance(market, Mt4Market)
+    assert market._address == Address.of(
+        "tcp://10.0.0.2:28282", token="s3cret", keys=ours, server_key=advisors.public
+    )
+    assert "s3cret" not in repr(market._address) + repr(config)
+    assert ours.secret not in repr(market._address)
+    text = (folder / "livetrader.toml").read_text()
+    (folder / "livetrader.toml").write_text(text + 'token = "s3cret"')
+    with pytest.raises(ConfigError, match="LIVETRADER_MARKETS__FOREX__TOKEN in the environment"):
+        load_config(environment={})
+    (folder / "livetrader.toml").write_text(text.replace("tcp://10.0.0.2:28282", "10.0.0.2"))
+    with pytest.raises(ConfigError, match=r"markets\.forex.*endpoint"):
+        build_adapter(load_config(environment={}), "forex")

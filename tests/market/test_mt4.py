@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from livetrader_core.clock import SteppedClock
+from livetrader_core.clock import SpedClock, SteppedClock
 from livetrader_core.errors import ConfigError, NotAllowed, Unavailable, UnknownSymbol
+from livetrader_core.market.diagnosis import examine
 from livetrader_core.market.finding import Verdict
 from livetrader_core.market.mt4 import Mt4Market
 from livetrader_core.market.mt4.contracts import Terms
@@ -26,7 +28,7 @@ from livetrader_core.sim.recording import Recording
 from tests.ea.build import compiler
 from tests.ea.client import NOON, attached, connected
 from tests.support.dwx_venue import EURUSD, MINUTE, USDJPY, Watch, eventually, generated
-from tests.support.mt4_venue import market_of, mt4
+from tests.support.mt4_venue import BEAT, made_up, market_of, mt4
 
 needs_compiler = pytest.mark.skipif(
     compiler() is None, reason="g++ is needed to compile the expert advisor (package g++)"
@@ -410,21 +412,91 @@ def test_what_it_tells_the_doctor() -> None:
 
 
 @needs_compiler
-def test_a_terminal_without_its_broker_is_told(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_terminal_without_its_broker_is_told() -> None:
     async def main() -> None:
         states: list[tuple[FeedState, str]] = []
         clock = SteppedClock(NOON)
-        async with mt4([generated(EURUSD)], clock) as (terminal, market):
+        recording = generated(EURUSD)
+        # Once the broker is back, nobody waits for the next attempt.
+        async with mt4([recording], clock, retry=60.0, longest_retry=60.0) as (terminal, market):
             market.on_state = lambda state, reason: states.append((state, reason))
+            watch = Watch(market, (EURUSD, "1m"))
+            await watch.ready()
             terminal.switches.connected = False
             await eventually(lambda: bool(states))
             assert states[0][0] is FeedState.DISCONNECTED
             assert "no connection to its broker" in states[0][1]
+            clock.advance(NOON + 2 * MINUTE)
+            other = market_of(terminal, clock)
+            with pytest.raises(Unavailable, match="no connection to its broker"):
+                await other.connect()
             terminal.switches.connected = True
             await eventually(lambda: states[-1][0] is FeedState.CONNECTED)
             assert len(states) == 2
+            await watch.reach(NOON + 2 * MINUTE)
+            assert watch.klines[EURUSD, "1m"] == minutes_of(EURUSD, NOON, NOON + 2 * MINUTE)
+            await watch.stop()
 
     asyncio.run(main())
+
+
+@needs_compiler
+def test_the_doctors_whole_round() -> None:
+    async def main() -> None:
+        clock = SpedClock(NOON, 60.0)
+        recordings = [generated(symbol) for symbol in BOTH]
+        async with attached(clock, recordings) as terminal:
+            market = Mt4Market(terminal.endpoint, clock=clock)
+            found = await examine(market, None, 10.0)
+        told = {finding.check: finding for finding in found}
+        assert {"reachable", "symbols", "bars", "subscription", "broker"} <= set(told)
+        bad = [finding for finding in found if finding.verdict is Verdict.FAILED]
+        assert not bad
+        assert told["subscription"].verdict is Verdict.OK
+        assert "tick 1e-05, 100000 USD" in told["symbols"].found
+
+    asyncio.run(main())
+
+
+def test_quotes_of_friday_are_not_late_but_those_of_a_slow_line_are(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    codes = ("EURUSD", "GBPUSD", "USDJPY")
+
+    async def main() -> None:
+        async with made_up() as advisor:
+            ticks: list[Tick] = []
+            advisor.answers["hello"]["offset"] = None
+            advisor.answers["contract"] = TERMS
+            advisor.answers["ping"] = {**BEAT, "offset": None}
+            advisor.answers["tick"] = {"time": 1, "bid": 1.1, "ask": 1.2}
+            advisor.answers["watch"] = {"watched": 3, "unknown": []}
+            market = Mt4Market(advisor.endpoint, time_zone="UTC")
+            await market.connect()
+
+            async def read(code: str) -> None:
+                async for tick in market.watch_ticks(f"FOREX.{code}"):
+                    ticks.append(tick)
+
+            readers = [asyncio.ensure_future(read(code)) for code in codes]
+            topics = {b"tick|%s|" % code.encode() for code in codes}
+            await eventually(lambda: topics <= advisor.subscribed)
+            for number, age in ((1, 200_000), (2, 20)):
+                told = time.time() - age
+                for place, code in enumerate(codes):
+                    body = {"symbol": code, "time": round(told) + place, "bid": 1.1, "ask": 1.2}
+                    await advisor.publish(f"tick|{code}|", number, body)
+                await eventually(lambda number=number: len(ticks) == 3 * number)
+                late = [finding.check for finding in await market.diagnose()]
+                assert ("clock" in late) == (number == 2)
+            for reader in readers:
+                reader.cancel()
+            await asyncio.gather(*readers, return_exceptions=True)
+            await market.disconnect()
+
+    with caplog.at_level(logging.WARNING):
+        asyncio.run(main())
+    assert sum("quotes come" in record.getMessage() for record in caplog.records) == 1
 
 
 # --------------------------------------------------------------------------- settings

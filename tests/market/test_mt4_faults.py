@@ -37,7 +37,7 @@ KINDS = frozenset(EaTerminal.faults) & {
 }
 FAULTS = 6
 LONGEST = 0.06
-SCHEDULES = 300 if proving() else 4
+SCHEDULES = 300 if proving() else 3
 QUICK = {"timeout": 0.15, "connect_timeout": 0.5, "longest_retry": 0.02}
 
 
@@ -100,16 +100,16 @@ def test_recovery_from_each_kind_of_fault() -> None:
             async with mt4([recording], clock, **QUICK) as (terminal, market):
                 watch = Watch(market, (EURUSD, "1m"))
                 await watch.ready()
-                for minute in range(1, 4):
+                for minute in range(1, 3):
                     terminal.inject(Fault(kind, 0.05))
                     begun = time.perf_counter()
                     clock.advance(NOON + minute * MINUTE)
                     await watch.reach(NOON + minute * MINUTE)
                     times[kind.value].append(time.perf_counter() - begun)
                     await asyncio.sleep(0.06)
-                clock.advance(NOON + 4 * MINUTE)
-                await watch.reach(NOON + 4 * MINUTE)
-                assert watch.klines[EURUSD, "1m"] == expected(recording, NOON, NOON + 4 * MINUTE)
+                clock.advance(NOON + 3 * MINUTE)
+                await watch.reach(NOON + 3 * MINUTE)
+                assert watch.klines[EURUSD, "1m"] == expected(recording, NOON, NOON + 3 * MINUTE)
                 await watch.stop()
 
     asyncio.run(main())

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -244,6 +246,37 @@ def test_publications_that_cannot_be_read_are_left_out() -> None:
             await eventually(lambda: bool(heard.publications))
             assert [event.number for event in heard.publications] == [3]
             assert opened.strays == 3
+
+    asyncio.run(main())
+
+
+def test_nonsense_does_not_stop_the_line() -> None:
+    rng = random.Random(5)
+    good = json.dumps(BEAT).encode()
+
+    def nonsense() -> bytes:
+        frame = bytearray(good if rng.random() < 0.7 else rng.randbytes(rng.randrange(60)))
+        for _ in range(rng.randrange(1, 4)):
+            if frame:
+                frame[rng.randrange(len(frame))] = rng.randrange(256)
+        return bytes(frame[: rng.randrange(len(frame) + 1)])
+
+    async def main() -> None:
+        async with made_up() as advisor, line_to(advisor) as (opened, heard):
+            start = HELLO["start"].encode()
+            for number in range(1, 1001):
+                topic = rng.choice([b"beat|", b"event|", b"account|", b"beat|" + rng.randbytes(5)])
+                frames = [topic, start, b"%d" % number, nonsense()]
+                if rng.random() < 0.2:
+                    frames.pop(rng.choice([2, 3]))
+                await advisor.publish_frames(frames)
+                await advisor.say([nonsense() for _ in range(rng.randrange(1, 5))])
+            await advisor.publish("event|", 2000)
+            await eventually(lambda: heard.publications[-1:] != [] and heard.of("event") != [])
+            await eventually(lambda: heard.of("event")[-1].number == 2000)
+            assert opened.strays > 1000
+            assert opened.lost is None
+            assert await opened.request("ping") == {}
 
     asyncio.run(main())
 

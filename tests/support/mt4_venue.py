@@ -86,6 +86,7 @@ class MadeUpAdvisor:
         self.answers: dict[str, Any] = {"hello": {**HELLO, "publications": events}}
         self.asked: list[list[bytes]] = []
         self.subscribed: set[bytes] = set()
+        self._client = b""
         self._tasks = [
             asyncio.get_running_loop().create_task(work())
             for work in (self._answer, self._hear_subscriptions)
@@ -99,6 +100,7 @@ class MadeUpAdvisor:
     async def _answer(self) -> None:
         while True:
             client, *frames = await self._requests.recv_multipart()
+            self._client = client
             self.asked.append(frames)
             answer = self.answers.get(frames[3].decode(), {})
             if answer is None:
@@ -113,9 +115,13 @@ class MadeUpAdvisor:
             change = self.subscribed.add if frame[:1] == b"\1" else self.subscribed.discard
             change(frame[1:])
 
-    async def reply(self, place: int, *frames: bytes, client: bytes) -> None:
-        """Send ``frames`` to ``client`` in answer to what was asked at ``place``."""
-        await self._requests.send_multipart([client, self.asked[place][2], *frames])
+    async def say(self, frames: list[bytes]) -> None:
+        """Send ``frames`` to the client that asked last."""
+        await self._requests.send_multipart([self._client, *frames])
+
+    async def publish_frames(self, frames: list[bytes]) -> None:
+        """Publish ``frames`` as they are."""
+        await self._topics.send_multipart(frames)
 
     async def publish(
         self, topic: str, number: int, body: Any = None, start: str = HELLO["start"]

@@ -82,6 +82,8 @@ class MetaTraderMarket(MarketBase):
         )
         self._task: asyncio.Task[None] | None = None
         self._wake = asyncio.Event()
+        #: Set when what failed is likely to work again.
+        self._hurry = asyncio.Event()
         self._state: tuple[FeedState, str] | None = None
         self._confirmed: set[str] = set()
 
@@ -169,8 +171,17 @@ class MetaTraderMarket(MarketBase):
                 self._say(FeedState.CONNECTED)
                 await self._until_due(now)
                 continue
-            await asyncio.sleep(pause)
+            await self._rest(pause)
             pause = min(2 * pause, self._longest_retry)
+
+    async def _rest(self, seconds: float) -> None:
+        """Wait before the next attempt, or until there is reason to try at once."""
+        hurry = asyncio.get_running_loop().create_task(self._hurry.wait())
+        try:
+            await asyncio.wait({hurry}, timeout=seconds)
+        finally:
+            hurry.cancel()
+        self._hurry.clear()
 
     async def _until_due(self, now: int) -> None:
         """Wait for what comes due after ``now``, or for a sign that there is something to do."""

@@ -109,7 +109,9 @@ class Mt4Market(MetaTraderMarket):
         self._watches = Watches()
         self._symbols: dict[str, str] = {}
         self._terms: dict[str, tuple[float, Contract]] = {}
+        self._broker_away = False
         self._newest = 0
+        self._heard_first: set[str] = set()
         self._topics: dict[str, Callable[[Publication], None]] = {
             "bar": self._on_bar,
             "tick": self._on_tick,
@@ -137,9 +139,11 @@ class Mt4Market(MetaTraderMarket):
         if line is not self._line:
             self._heard.forget()
             self._terms.clear()
+            self._heard_first.clear()
             self._line = line
             self._watches.begin(line)
         self._judge(line.beat)
+        self._require_broker(line)
         await self._watches.update(line, asyncio.get_running_loop().time())
 
     async def _leave(self) -> None:
@@ -168,7 +172,12 @@ class Mt4Market(MetaTraderMarket):
     async def _prepare(self, now: int) -> None:
         line = self._working()
         await self._watches.update(line, asyncio.get_running_loop().time())
-        if not line.beat.connected:
+        self._require_broker(line)
+
+    def _require_broker(self, line: Line) -> None:
+        """Raise NotConnected while the terminal has no connection itself."""
+        self._broker_away = not line.beat.connected
+        if self._broker_away:
             raise NotConnected(
                 f"{self._address}: the terminal has no connection to its broker: check its login"
             )
@@ -320,22 +329,28 @@ class Mt4Market(MetaTraderMarket):
         if symbol is None:
             return
         quote, now = Quote.read(heard.body), self._clock.now()
-        self._saw(quote.time, now)
+        self._saw(symbol, quote.time, now)
         self._streams.offer_tick(Tick(symbol, now, bid=quote.bid, ask=quote.ask))
 
     def _on_beat(self, heard: Publication) -> None:
         beat = Beat.read(heard.body)
         self._judge(beat)
-        self._saw(beat.time, self._clock.now())
+        self._saw("", beat.time, self._clock.now())
         if not beat.connected:
             self._wake.set()
+        elif self._broker_away:
+            self._hurry.set()
 
-    def _saw(self, server: int, now: int) -> None:
-        """A quote of the server time ``server`` (seconds), the newest of all, is there."""
-        if server > self._newest:
-            self._newest = server
-            if self._lag is not None:
-                self._lag.saw(self._zone.moment(server * 1000), now)
+    def _saw(self, of: str, server: int, now: int) -> None:
+        """A quote of the server time ``server`` (seconds) is the newest ``of`` a symbol, or all."""
+        first = of not in self._heard_first
+        self._heard_first.add(of)
+        if server <= self._newest:
+            return
+        self._newest = server
+        # The first one that is told may be from before the weekend.
+        if self._lag is not None and not first:
+            self._lag.saw(self._zone.moment(server * 1000), now)
 
 
 def _broker(server: str, demo: bool, beat: Beat) -> Finding:
