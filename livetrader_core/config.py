@@ -578,6 +578,25 @@ def build_adapter(config: Config, name: str) -> MarketBase:
     return _build(config, "markets", name, load_market, {})
 
 
+def build_account(config: Config, name: str, state: Path) -> TradeBase:
+    """The trade adapter of ``[trades.NAME]`` alone, with a ``state`` file of its own if it has one.
+
+    Raises ConfigError, naming the key.
+    """
+    table = config.trades[name]
+    with _naming(config.where(f"trades.{name}.adapter")):
+        parameters = inspect.signature(load_trade(table.adapter)).parameters
+    if "market" in parameters:
+        raise ConfigError(
+            f"{config.where(f'trades.{name}')}: {table.adapter} has no account at a venue"
+        )
+    options = {**table.options, "state": str(state)} if "state" in parameters else table.options
+    alone = config.model_copy(
+        update={"trades": {name: table.model_copy(update={"options": options})}}
+    )
+    return _build(alone, "trades", name, load_trade, {})
+
+
 def _build(
     config: Config,
     section: str,

@@ -14,6 +14,7 @@
 | ``watch_events``     | yes      | every later change of an order, with its fill                |
 | ``modify_order``     | no       | a changed price or quantity                                  |
 | ``close_hedged``     | no       | no position against another one of the same symbol           |
+| ``diagnose``         | no       | findings for `livetrader doctor`                             |
 | ``now``              | no       | the venue's time, if it is not the computer's                |
 """
 
@@ -25,6 +26,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from livetrader_core.errors import InvalidRequest
+from livetrader_core.market.finding import Finding
 from livetrader_core.models import Balance, Fill, Order, OrderType, Position, TimeInForce
 
 
@@ -130,6 +132,10 @@ class TradeBase(ABC):
         The net positions stay what they are. Raises Unavailable.
         """
         return
+
+    async def diagnose(self) -> list[Finding]:
+        """What it can tell of its account besides what every one is asked, when connected."""
+        return []
 
     def now(self, symbol: str) -> int:
         """The venue's time for ``symbol`` in UTC milliseconds."""

@@ -79,6 +79,26 @@ def test_doctor_of_a_simulated_venue(
     assert told["bars"] == "ok"
 
 
+def test_doctor_looks_at_the_account_and_tries_an_order(cli: Run, workplace: Path) -> None:
+    with simulated("mt4", "--speed", "60") as venue:
+        file = written(workplace, "forex", venue["settings"])
+        lines = file.read_text().replace("[markets.forex]", "[trades.forex]").splitlines()
+        known = ("[", "adapter", "host", "push", "pull", "sub_", "time_zone", "clock")
+        trades = [line for line in lines if line.startswith(known)]
+        file.write_text("\n".join([*file.read_text().splitlines(), *trades]))
+        options = ("--patience", "10", "--json", "--try-order", "FOREX.EURUSD,0.01,0.5")
+        result = cli("--config", str(file), "doctor", "dwx", *options)
+        assert result.exit_code == 0, result.output
+        found = json.loads(result.stdout)
+    assert list(found) == ["forex", "trades.forex"]
+    told = {one["check"]: one for one in found["trades.forex"]}
+    assert told["positions"]["found"] == "flat; 0 orders work"
+    assert told["order and cancel"]["verdict"] == "ok"
+    wrong = cli("--config", str(file), "doctor", "--try-order", "EURUSD")
+    assert wrong.exit_code == 2
+    assert "SYMBOL,QUANTITY,PRICE" in wrong.output
+
+
 def test_doctor_says_what_to_do_about_a_venue_that_is_away(cli: Run, workplace: Path) -> None:
     settings = {"adapter": "tdx", "host": "127.0.0.1:1", "connect_timeout": 0.5}
     result = cli("--config", str(written(workplace, "us", settings)), "doctor")

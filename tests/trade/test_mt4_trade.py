@@ -20,11 +20,13 @@ from livetrader_core.errors import (
     OrderRejected,
     OutcomeUnknown,
 )
+from livetrader_core.market.finding import Verdict
 from livetrader_core.models import Order, OrderStatus, OrderType, Side
 from livetrader_core.registry import load_trade
 from livetrader_core.sim.recording import MINUTE_MS
 from livetrader_core.sim.venue import Fault, FaultKind
 from livetrader_core.trade.base import VenueEvent
+from livetrader_core.trade.diagnosis import Probe, examine_account
 from livetrader_core.trade.mt4 import Mt4Trade
 from tests.ea.build import compiler
 from tests.ea.client import attached
@@ -357,3 +359,29 @@ async def _back(run: Play) -> None:
         except LiveTraderError:
             await run.trade.disconnect()
             await asyncio.sleep(0.02)
+
+
+def test_doctor_tries_an_order_that_is_never_filled_and_leaves_nothing(tmp_path: Path) -> None:
+    async def scene(run: Play) -> None:
+        probe = Probe.parse("FOREX.EURUSD, 0.01, 0.9")
+        found = await examine_account(run.trade, probe, 5.0)
+        told = {one.check: one for one in found}
+        assert {one.verdict for one in found} == {Verdict.OK}, found
+        assert "demo account" in told["kind of account"].found
+        assert "0 orders work" in told["positions"].found
+        assert "gone after" in told["order and cancel"].found
+        assert not run.terminal.trading.tickets
+        await run.trade.connect()
+        run.terminal.switches.trade_allowed = False
+        await eventually(lambda: run.trade._working().beat.trade_allowed is False)
+        told = {one.check: one for one in await examine_account(run.trade, probe, 1.0)}
+        assert told["trading"].verdict is Verdict.FAILED
+        assert told["order and cancel"].verdict is Verdict.FAILED
+
+    play(scene, tmp_path)
+
+
+@pytest.mark.parametrize("wrong", ["FOREX.EURUSD", "EURUSD,1,1", "FOREX.EURUSD,0,1", "a.b,x,1"])
+def test_an_order_to_try_is_checked(wrong: str) -> None:
+    with pytest.raises(ValueError, match=r"SYMBOL|not enough|could not"):
+        Probe.parse(wrong)

@@ -22,6 +22,7 @@ from livetrader_core.errors import (
     Unavailable,
     UnknownSymbol,
 )
+from livetrader_core.market.finding import Finding, Verdict
 from livetrader_core.market.metatrader import settings
 from livetrader_core.market.metatrader.servertime import EET_US, server_time
 from livetrader_core.market.mt4 import fields
@@ -632,6 +633,24 @@ class Mt4Trade(TradeBase):
     def now(self, symbol: str) -> int:
         """The time of the ``clock`` (UTC ms)."""
         return self._clock.now()
+
+    async def diagnose(self) -> list[Finding]:
+        """Whether orders may be sent, and what the advisor's inputs allow."""
+        line = self._working()
+        greeting, beat = line.greeting, line.beat
+        kind = "a demo account" if greeting.demo else "an account with REAL MONEY"
+        found = [Finding("kind of account", Verdict.OK, f"{kind} at {greeting.server}")]
+        if greeting.read_only:
+            advice = "set its input ReadOnly to false"
+            found.append(Finding("trading", Verdict.FAILED, "the advisor is read only", advice))
+        elif not beat.trade_allowed:
+            advice = "switch on AutoTrading, allow live trading in the advisor's settings, log in"
+            found.append(Finding("trading", Verdict.FAILED, "orders are not allowed now", advice))
+        else:
+            found.append(Finding("trading", Verdict.OK, "orders are allowed"))
+        limits = f"orders of up to {greeting.max_lots:g} lots, {greeting.max_orders} at once"
+        told = f"{limits}; ours carry the magic number {greeting.magic}"
+        return [*found, Finding("limits", Verdict.OK, told, "inputs of the advisor")]
 
     # ---- symbols
 
