@@ -66,7 +66,8 @@ def test_the_published_one_answers_whoever_is_next_and_loses_orders(
                 # send an empty frame after each, so that one gets all of them and the other none.)
                 assert answers == [BURST // 2, BURST // 2]
                 assert len(terminal.trading.tickets) == BURST
-                await _burst(_push(context, terminal, 1), pulls)
+                narrow = _push(context, terminal, 1)
+                await _burst(narrow, pulls)
                 executed = len(terminal.trading.tickets) - BURST
             finally:
                 context.destroy(linger=0)
