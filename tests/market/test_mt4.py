@@ -203,6 +203,29 @@ def test_bars_come_although_nothing_is_published(caplog: pytest.LogCaptureFixtur
     assert sum("MaximumSymbols" in record.getMessage() for record in caplog.records) == 1
 
 
+def test_a_market_that_leaves_takes_its_subscriptions_along() -> None:
+    async def main() -> None:
+        async with made_up() as advisor:
+            advisor.answers["contract"] = TERMS
+            advisor.answers["tick"] = {"time": 1, "bid": 1.1, "ask": 1.2}
+            advisor.answers["watch"] = {"watched": 1, "unknown": []}
+            markets = [Mt4Market(advisor.endpoint) for _ in range(2)]
+            for market in markets:
+                await market.connect()
+            assert markets[0]._working() is markets[1]._working()
+            reader = asyncio.ensure_future(anext(markets[0].watch_ticks(EURUSD)))
+            await eventually(lambda: b"tick|EURUSD|" in advisor.subscribed)
+            await markets[0].disconnect()
+            await eventually(lambda: b"tick|EURUSD|" not in advisor.subscribed)
+            assert b"beat|" in advisor.subscribed
+            assert markets[1]._working().lost is None
+            reader.cancel()
+            await asyncio.gather(reader, return_exceptions=True)
+            await markets[1].disconnect()
+
+    asyncio.run(main())
+
+
 def test_published_bars_are_used_only_where_none_lacks() -> None:
     heard = HeardBars()
     row = (1.0, 2.0, 0.5, 1.5, 7.0)

@@ -12,6 +12,8 @@ import pytest
 from livetrader_core.clock import SteppedClock
 from livetrader_core.errors import Unavailable
 from livetrader_core.market.mt4 import Mt4Market, line
+from livetrader_core.market.mt4.hub import User, hub_of
+from livetrader_core.market.mt4.messages import Publication
 from livetrader_core.models import FeedState, Kline
 from livetrader_core.sim.recording import Recording
 from livetrader_core.sim.venue import Fault, FaultKind, random_faults
@@ -25,7 +27,7 @@ from tests.support.mt4_venue import mt4
 pytestmark = pytest.mark.skipif(
     compiler() is None, reason="g++ is needed to compile the expert advisor (package g++)"
 )
-#: Those of trading aside.
+#: Those of trading aside, and the clock's leap, which has a test of its own.
 KINDS = frozenset(EaTerminal.faults) & {
     FaultKind.CUT,
     FaultKind.STALL,
@@ -33,7 +35,6 @@ KINDS = frozenset(EaTerminal.faults) & {
     FaultKind.EMPTY,
     FaultKind.DROP,
     FaultKind.RESTART,
-    FaultKind.CLOCK_JUMP,
 }
 FAULTS = 6
 LONGEST = 0.06
@@ -138,6 +139,35 @@ def test_an_advisor_that_is_killed_and_attached_again() -> None:
             assert watch.klines[EURUSD, "1m"] == expected(recording, NOON, NOON + 4 * MINUTE)
             assert states == [FeedState.DISCONNECTED, FeedState.CONNECTED]
             await watch.stop()
+
+    asyncio.run(main())
+
+
+def test_a_bar_that_is_called_closed_before_its_time_is_not_believed() -> None:
+    async def main() -> None:
+        recording, clock = generated(EURUSD), SteppedClock(NOON)
+        async with mt4([recording], clock, **QUICK) as (terminal, market):
+            heard: list[Publication] = []
+            user = User(heard.append, lambda: None)
+            hub = hub_of(market._address)
+            hub.join(user)
+            watch = Watch(market, (EURUSD, "1m"))
+            await watch.ready()
+            for minute in range(1, 4):
+                clock.advance(NOON + minute * MINUTE)
+                await watch.reach(NOON + minute * MINUTE)
+                await asyncio.sleep(0.02)
+            # Five minutes ahead, for longer than the test takes: the forming bar is published.
+            terminal.inject(Fault(FaultKind.CLOCK_JUMP, 60.0))
+            forming = (NOON + 3 * MINUTE + terminal.model.offset(NOON)) // 1000
+            await eventually(
+                lambda: any(h.topic == "bar" and h.body["bar"][0] == forming for h in heard)
+            )
+            clock.advance(NOON + 4 * MINUTE)
+            await watch.reach(NOON + 4 * MINUTE)
+            assert watch.klines[EURUSD, "1m"] == expected(recording, NOON, NOON + 4 * MINUTE)
+            await watch.stop()
+            await hub.leave(user)
 
     asyncio.run(main())
 

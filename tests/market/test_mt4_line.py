@@ -236,6 +236,27 @@ def test_a_hole_in_the_numbers_is_told() -> None:
     asyncio.run(main())
 
 
+def test_what_nobody_listened_to_was_not_missed() -> None:
+    async def main() -> None:
+        topic = "tick|EURUSD|"
+        async with made_up() as advisor, line_to(advisor) as (opened, heard):
+            for number in (1, 50):
+                opened.subscribe(topic)
+                await eventually(lambda: topic.encode() in advisor.subscribed)
+                await advisor.publish(topic, number)
+                await eventually(
+                    lambda number=number: (
+                        heard.publications[-1:] != [] and heard.publications[-1].number == number
+                    )
+                )
+                opened.unsubscribe(topic)
+                await eventually(lambda: topic.encode() not in advisor.subscribed)
+            assert [tick.missed for tick in heard.of("tick")] == [0, 0]
+            assert opened.missed == 0
+
+    asyncio.run(main())
+
+
 def test_publications_that_cannot_be_read_are_left_out() -> None:
     async def main() -> None:
         async with made_up() as advisor, line_to(advisor) as (opened, heard):

@@ -310,6 +310,9 @@ class Line:
     def subscribe(self, topic: str) -> None:
         """Hear the publications of ``topic``, such as ``tick|EURUSD|``."""
         if self.lost is None and self._topics is not None:
+            # What was published while nobody listened was not missed.
+            name, _, symbol = topic.partition("|")
+            self._seen.pop((name, symbol.removesuffix("|")), None)
             self._topics.socket.subscribe(topic)
 
     def unsubscribe(self, topic: str) -> None:

@@ -147,6 +147,8 @@ class Mt4Market(MetaTraderMarket):
         await self._watches.update(line, asyncio.get_running_loop().time())
 
     async def _leave(self) -> None:
+        if (line := self._working_or_none()) is not None:
+            self._watches.end(line)
         self._line = None
         hub, self._hub = self._hub, None
         if hub is not None:
@@ -318,8 +320,11 @@ class Mt4Market(MetaTraderMarket):
         opened = self._zone.moment(int(bars.server[0]))
         if not bars.closed[0]:
             raise ProtocolError("bar: a bar was published that may still change")
-        if opened + MINUTE_MS > self._clock.now() + _EARLY_MS:
-            return
+        if (
+            opened + MINUTE_MS > self._clock.now() + _EARLY_MS
+            or not self._zone.exists(bars.server)[0]
+        ):
+            return  # the history tells when it is time, and warns
         self._heard.add(symbol, opened, tuple(float(column[0]) for column in bars.columns))
         if self._updater.sign(symbol, opened + MINUTE_MS):
             self._wake.set()

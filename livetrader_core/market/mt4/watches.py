@@ -51,6 +51,11 @@ class Watches:
         for kind, code in self._readers:
             line.subscribe(_topic(kind, code))
 
+    def end(self, line: Line) -> None:
+        """The line is left to others."""
+        for kind, code in self._readers:
+            line.unsubscribe(_topic(kind, code))
+
     async def update(self, line: Line, now: float) -> None:
         """Name what was not named for a minute. ``now`` is the loop's time. Raises Unavailable."""
         watched = self.codes()
