@@ -94,6 +94,8 @@ async def flatten(desk: KillDesk, since: int) -> None:
     ``since`` is when the switch was thrown (UTC ms), which is part of the orders' ids.
     """
     for adapter in desk.adapters:
+        # An order that closes and fills while positions are asked for may be in them or not.
+        before = _closing(desk)
         try:
             await adapter.close_hedged()
             positions = await adapter.fetch_positions()
@@ -103,10 +105,15 @@ async def flatten(desk: KillDesk, since: int) -> None:
                 "kill: positions of %s are not known: %s", venue, error, exc_info=_unforeseen(error)
             )
             continue
-        closing = {o.symbol for o in desk.open_orders() if o.client_order_id.startswith(_OURS)}
+        closing = before | _closing(desk)
         for position in positions:
             if position.symbol not in closing:
                 await _close(desk, adapter, position, since)
+
+
+def _closing(desk: KillDesk) -> set[str]:
+    """Symbols whose positions are being closed."""
+    return {o.symbol for o in desk.open_orders() if o.client_order_id.startswith(_OURS)}
 
 
 async def _close(desk: KillDesk, adapter: TradeBase, position: Position, since: int) -> None:

@@ -139,6 +139,7 @@ class TradeService:
             self.adapters, self._open_orders, self._find, self.cancel_order, self._let_out
         )
         self._flattened_at = float("-inf")
+        self._flattening = asyncio.Lock()
         self._risk = None if risk is None else RiskChecks(risk)
         self._gate = Gate(self._kill, self._risk, self._books, market, self._open_orders)
         self._reconciler = Reconciler(self._ledger(), self._books, _CLOCK_SKEW_MS)
@@ -192,6 +193,7 @@ class TradeService:
         """
         if self._connected:
             return
+        self._flattening = asyncio.Lock()  # in this event loop
         self.journal.open()
         self._books.load()
         self._kill.load()
@@ -552,25 +554,28 @@ class TradeService:
             self._kill.throw(reason, flatten)
         finally:
             await asyncio.gather(*self._sending.values(), return_exceptions=True)
-            await self._enforce_kill(flatten)
+            await self._enforce_kill(flatten, self.ask_every)
         return self._kill.state
 
-    async def _enforce_kill(self, flatten: bool) -> None:
+    async def _enforce_kill(self, flatten: bool, pause: float) -> None:
+        """Cancel all; ``flatten``, unless that was begun less than ``pause`` seconds ago."""
         await cancel_all(self._kill_desk)
-        if flatten:
-            self._flattened_at = asyncio.get_running_loop().time()
-            await flatten_all(self._kill_desk, self._kill.state.since)
+        if not flatten:
+            return
+        async with self._flattening:  # two at once would each close the same positions
+            # A venue's positions may lag behind its fills: closing is not tried again at once.
+            if (now := asyncio.get_running_loop().time()) >= self._flattened_at + pause:
+                self._flattened_at = now
+                await flatten_all(self._kill_desk, self._kill.state.since)
 
     async def _go_on_killing(self) -> None:
-        state, now = self._kill.state, asyncio.get_running_loop().time()
-        # A venue's positions may lag behind its fills: closing is not tried again at once.
-        is_due = now >= self._flattened_at + _FLATTEN_EVERY * self.ask_every
-        if state.on:
-            await self._enforce_kill(state.flatten and is_due)
+        if self._kill.state.on:
+            await self._enforce_kill(self._kill.state.flatten, _FLATTEN_EVERY * self.ask_every)
 
     async def lift(self) -> KillState:
         """Take new orders again. Raises StorageError."""
         self._kill.lift()
+        self._flattened_at = float("-inf")
         return self._kill.state
 
     async def kill_state(self) -> KillState:

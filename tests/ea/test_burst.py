@@ -62,7 +62,7 @@ def test_the_published_one_answers_whoever_is_next_and_loses_orders(
                 push = _push(context, terminal, 1000)
                 await asyncio.sleep(0.2)
                 answers = await _burst(push, pulls)
-                # One client asked for all of it, and the other got half of the answers. (Later builds
+                # One client asked for all, and the other got half of the answers. (Later builds
                 # send an empty frame after each, so that one gets all of them and the other none.)
                 assert answers == [BURST // 2, BURST // 2]
                 assert len(terminal.trading.tickets) == BURST

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -11,6 +12,10 @@ from livetrader_core.clock import SteppedClock
 from livetrader_core.sim.recording import MINUTE_MS
 from tests.ea.client import NOON, EaClient, Refused, attached, connected, until
 from tests.ea.terminal import EaTerminal
+from tests.support.mt4_course import course
+
+Record = Callable[[str, object], None]
+_CURRENCIES = ("AUD", "CAD", "CHF", "EUR", "GBP", "JPY", "NZD", "USD")
 
 
 async def history(client: EaClient, symbol: str, minutes: int, first: int, last: int) -> list[Any]:
@@ -126,3 +131,23 @@ def test_more_symbols_than_allowed_are_refused() -> None:
             await client.ask("watch", "EURUSD")  # to name one again is no more
 
     asyncio.run(main())
+
+
+def test_many_symbols_take_turns_and_none_is_left_out(record_property: Record) -> None:
+    symbols = [f"FOREX.{one}{other}" for one in _CURRENCIES for other in _CURRENCIES if one < other]
+
+    async def main() -> float:
+        clock = SteppedClock(NOON)
+        recordings = [course(symbol, range(10)) for symbol in symbols]
+        async with attached(clock, recordings) as terminal, connected(terminal) as client:
+            names = [symbol[6:] for symbol in symbols]
+            terminal.longest = 0.0
+            assert (await client.ask("watch", *names))["watched"] == len(names)
+            for _ in range(4):
+                await asyncio.sleep(0.1)
+                clock.advance(clock.now() + MINUTE_MS)
+            topics = [f"bar|{name}|" for name in names]
+            await until(lambda: all(len(client.of(topic)) >= 3 for topic in topics))
+            return terminal.longest
+
+    record_property("advisor: longest OnTimer with 28 symbols, ms", [1000 * asyncio.run(main())])

@@ -19,8 +19,9 @@ _BEFORE, _AFTER = 5, 30
 def course(symbol: str, ticks: Sequence[int]) -> Recording:
     """A price that takes ``ticks`` from its first one, a step a minute, the first at NOON."""
     contract = default_contract(symbol)
+    first = FIRST.get(symbol, 1.0)
     steps = np.array([0] * _BEFORE + list(ticks) + [ticks[-1]] * _AFTER)
-    price = np.array([contract.round_price(FIRST[symbol] + t * contract.price_tick) for t in steps])
+    price = np.array([contract.round_price(first + t * contract.price_tick) for t in steps])
     times = NOON - _BEFORE * MINUTE_MS + np.arange(len(steps), dtype=np.int64) * MINUTE_MS
     flat = np.zeros(len(steps))
     columns = [price, price, price, price, flat + 30, flat]

@@ -325,6 +325,63 @@ def test_a_venue_that_is_away_keeps_no_other_from_being_flattened(tmp_path: Path
     asyncio.run(main())
 
 
+def test_a_position_whose_closing_order_fills_while_it_is_asked_for_is_closed_once(
+    tmp_path: Path,
+) -> None:
+    venue = ScriptedVenue()
+    fetch = venue.fetch_positions
+
+    async def filled_meanwhile() -> list[Position]:
+        """What was held before the closing order's fill, told after it."""
+        found = await fetch()
+        for name in [name for name in venue.arrived if name.startswith("kill-")]:
+            if not venue.orders[name].status.is_final:
+                venue.fill(name, 4.0, f"t-{name}")
+                await venue.told()
+        return found
+
+    async def work(trade: TradeService) -> None:
+        await trade.create_order(order("a-1"))
+        venue.fill("a-1", 4.0, "t-1")
+        await venue.told()
+        venue.fetch_positions = filled_meanwhile  # type: ignore[method-assign]
+        await trade.kill(flatten=True)
+        await until(lambda: venue.orders[venue.arrived[-1]].status is OrderStatus.FILLED)
+        await asyncio.sleep(0.3)
+        assert [name for name in venue.arrived if name.startswith("kill-")] == [venue.arrived[1]]
+        assert await fetch() == []
+
+    during(venue, tmp_path / "journal", work, ask_every=0.01)
+
+
+def test_a_kill_that_is_thrown_while_it_goes_on_closes_each_position_once(tmp_path: Path) -> None:
+    venue = ScriptedVenue()
+    fetch = venue.fetch_positions
+
+    async def slowly() -> list[Position]:
+        found = await fetch()
+        await asyncio.sleep(0.03)
+        return found
+
+    async def at_once(sent: Order) -> None:
+        if sent.client_order_id.startswith("kill-"):
+            asyncio.get_running_loop().call_soon(
+                venue.fill, sent.client_order_id, sent.quantity, f"t-{sent.client_order_id}"
+            )
+
+    async def work(trade: TradeService) -> None:
+        await trade.create_order(order("a-1"))
+        venue.fill("a-1", 4.0, "t-1")
+        await venue.told()
+        venue.fetch_positions, venue.on_create = slowly, at_once  # type: ignore[method-assign]
+        await asyncio.gather(*(trade.kill(flatten=True) for _ in range(3)))
+        await asyncio.sleep(0.3)
+        assert len([name for name in venue.arrived if name.startswith("kill-")]) == 1
+        assert await fetch() == []
+
+    during(venue, tmp_path / "journal", work, ask_every=0.01)
+
+
 # ---- ids and rows
 
 

@@ -4,7 +4,8 @@
 //+------------------------------------------------------------------+
 #property strict
 
-#define WATCH_MS      120000
+#define WATCH_MS       120000
+#define MARKET_TIME_MS 5           // in one call of the timer
 #define LATE_TICKS    2            // seconds in which quotes of a bar that is over may still come
 #define MOST_BARS     500
 #define MOST_WINDOWS  4            // stretches of history that one request looks through
@@ -24,6 +25,7 @@ struct Watched
 };
 
 Watched g_watched[];
+int     g_next_watched = 0;
 
 int FindWatched(const string symbol)
 {
@@ -163,18 +165,24 @@ void PublishTick(const int place)
    Publish("tick|" + symbol + "|", TickJson(symbol, tick));
 }
 
-//--- Publish what is new of all watched symbols; those that nobody names any more are left.
+//--- Publish what is new of the watched symbols, one after the other; those that nobody names any
+//--- more are left. What there is no time for now is next when the timer comes again.
 void PublishMarket()
 {
-   for(int i = ArraySize(g_watched) - 1; i >= 0; i--)
+   uint begun = GetTickCount();
+   int count = ArraySize(g_watched);
+   for(int i = 0; i < count && GetTickCount() - begun < MARKET_TIME_MS; i++)
    {
-      if(GetTickCount() - g_watched[i].named > WATCH_MS)
+      if(ArraySize(g_watched) == 0)
+         return;
+      g_next_watched = (g_next_watched + 1) % ArraySize(g_watched);
+      if(GetTickCount() - g_watched[g_next_watched].named > WATCH_MS)
       {
-         DropWatched(i);
+         DropWatched(g_next_watched);
          continue;
       }
-      PublishTick(i);
-      PublishBars(i);
+      PublishTick(g_next_watched);
+      PublishBars(g_next_watched);
    }
 }
 
