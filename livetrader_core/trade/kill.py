@@ -75,6 +75,42 @@ class KillDesk:
     let_out: Callable[[TradeBase, Order], Awaitable[Order]]
 
 
+class Killing:
+    """Cancels and closes what is left while ``switch`` is on."""
+
+    def __init__(self, switch: KillSwitch, desk: KillDesk) -> None:
+        self.switch = switch
+        self._desk = desk
+        self._flattened_at = float("-inf")
+        self._flattening = asyncio.Lock()
+
+    def begin(self) -> None:
+        """In this event loop, from now on."""
+        self._flattening = asyncio.Lock()
+        self._flattened_at = float("-inf")
+
+    def lift(self) -> None:
+        """Take new orders again. Raises StorageError."""
+        self.switch.lift()
+        self._flattened_at = float("-inf")
+
+    async def enforce(self, flattens: bool, pause: float) -> None:
+        """Cancel all; ``flattens``, unless that was begun less than ``pause`` seconds ago."""
+        await cancel_all(self._desk)
+        if not flattens:
+            return
+        async with self._flattening:  # two at once would each close the same positions
+            # A venue's positions may lag behind its fills: closing is not tried again at once.
+            if (now := asyncio.get_running_loop().time()) >= self._flattened_at + pause:
+                self._flattened_at = now
+                await flatten(self._desk, self.switch.state.since)
+
+    async def go_on(self, pause: float) -> None:
+        """Try again what could not be done."""
+        if self.switch.state.on:
+            await self.enforce(self.switch.state.flatten, pause)
+
+
 async def cancel_all(desk: KillDesk) -> None:
     """Cancel every order but those that close positions; what cannot be is told to the log."""
     names = [order.client_order_id for order in desk.open_orders()]

@@ -8,9 +8,12 @@ from livetrader_core.trade import TradeService
 from livetrader_core.trade.dwx import DwxTrade
 from livetrader_core.trade.dwx.books import OrderBooks
 from livetrader_core.trade.held import HeldOrders
+from livetrader_core.trade.inquiry import Inquiry
 from livetrader_core.trade.journal import Journal
+from livetrader_core.trade.ledger import OrderLedger
 from livetrader_core.trade.metatrader.memory import Memory
 from livetrader_core.trade.reconcile import Reconciler
+from livetrader_core.trade.sending import Sender
 from livetrader_core.trade.tq import TqTrade
 from livetrader_core.trade.tq.desk import Desk
 from livetrader_core.trade.tq.worker import TradeLine, TradeWorker
@@ -21,18 +24,19 @@ PATHS: dict[str, tuple[Any, ...]] = {
     "service": (
         TradeService.create_order,
         TradeService._let_out,
-        TradeService._submit,
-        TradeService._write_first,
-        TradeService._begin_sending,
-        TradeService._send,
+        Sender.submit,
+        OrderLedger.write_first,
+        Sender.begin,
+        Sender._send,
         TradeService._release,
-        TradeService._change,
-        TradeService._record,
-        TradeService._write_unwritten,
-        TradeService._publish,
-        TradeService._on_event,
-        TradeService._ask,
-        TradeService._never_arrived,
+        Sender.leave,
+        OrderLedger.change,
+        OrderLedger._record,
+        OrderLedger.write_unwritten,
+        OrderLedger._publish,
+        OrderLedger.on_event,
+        Inquiry._ask,
+        Inquiry._never_arrived,
         Reconciler.take_fills,
         HeldOrders._release,
         Journal.append,

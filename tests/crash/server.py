@@ -11,6 +11,8 @@ from typing import Any
 from livetrader_core.rpc import Server
 from livetrader_core.trade import TradeService
 from livetrader_core.trade.journal import Journal
+from livetrader_core.trade.ledger import OrderLedger
+from livetrader_core.trade.sending import Sender
 from tests.crash.adapter import PersistentTrade
 from tests.crash.strike import kill_at, lines_of
 
@@ -18,15 +20,15 @@ from tests.crash.strike import kill_at, lines_of
 _PATH: tuple[Any, ...] = (
     TradeService.create_order,
     TradeService._let_out,
-    TradeService._submit,
-    TradeService._write_first,
-    TradeService._begin_sending,
-    TradeService._send,
-    TradeService._change,
-    TradeService._record,
-    TradeService._write_unwritten,
-    TradeService._publish,
-    TradeService._on_event,
+    Sender.submit,
+    OrderLedger.write_first,
+    Sender.begin,
+    Sender._send,
+    OrderLedger.change,
+    OrderLedger._record,
+    OrderLedger.write_unwritten,
+    OrderLedger._publish,
+    OrderLedger.on_event,
     Journal.append,
     PersistentTrade.create_order,
     PersistentTrade._ask,

@@ -104,7 +104,7 @@ class Rig:
         """Wait until the venue has been sent exactly these, in this order."""
         await until(lambda: len(self.venue.arrived) >= len(client_order_ids))
         assert self.venue.arrived == list(client_order_ids)
-        await until(lambda: not self.trade._sending)
+        await until(lambda: not self.trade._sender.tasks)
 
     async def looked(self) -> None:
         """Wait until the server has looked at every order once more."""

@@ -458,7 +458,7 @@ def test_order_that_did_not_reach_the_venue_is_held_on() -> None:
         tries = len(rig.venue.arrived)
         await rig.quote(99)  # the price came back: nothing is sent any more
         assert len(rig.venue.arrived) == tries
-        await until(lambda: not rig.trade._sending)
+        await until(lambda: not rig.trade._sender.tasks)
 
         async def sent() -> bool:
             await rig.quote(100)

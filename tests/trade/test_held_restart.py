@@ -393,7 +393,7 @@ def test_bracket_is_whole_wherever_the_server_dies(tmp_path: Path, ending: str) 
 
     async def check(rig: Rig, death: Death) -> None:
         await rig.looked()
-        await until(lambda: not rig.trade._sending and not rig.trade._held._canceling)
+        await until(lambda: not rig.trade._sender.tasks and not rig.trade._held._canceling)
         await rig.looked()
         orders = {order.client_order_id: order for order in rig.trade.journal.orders()}
         ends[tuple(sorted(f"{i} {o.status.value}" for i, o in orders.items()))] += 1

@@ -260,7 +260,7 @@ class OrderMachine(RuleBasedStateMachine):
     def settle(self, is_reachable: bool) -> None:
         STEPS["steps"] += 1
         self.venue.reachable = is_reachable
-        self.run(self.service._settle_open(lambda order: True))
+        self.run(self.service._inquiry.settle_open(lambda order: True))
         self.venue.reachable = True
         if is_reachable:
             self.check_settled()
