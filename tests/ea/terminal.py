@@ -25,6 +25,13 @@ _REPLY_FRAMES = 4
 _PARAMETERS = 5
 
 
+def _free_ports() -> tuple[int, int]:
+    first = free_port("127.0.0.1")
+    while (second := free_port("127.0.0.1")) == first:
+        continue
+    return first, second
+
+
 class EaTerminal(SimulatedVenue):
     """The terminal of a broker in ``time_zone``; ``inputs`` are the advisor's, by name.
 
@@ -66,10 +73,10 @@ class EaTerminal(SimulatedVenue):
         self.switches = Switches()
         self.functions = Terminal(self.model, self.trading, self.switches)
         self.files = files
-        port = free_port("127.0.0.1")
+        requests, publications = _free_ports()
         self.inputs: dict[str, Any] = {
-            "RequestPort": port,
-            "PublicationPort": port + 1 if port < 31_999 else port - 1,
+            "RequestPort": requests,
+            "PublicationPort": publications,
             "TimerMs": round(1000 * timer),
             "MaximumLots": 100.0,
             "MaximumOrders": 1000,
@@ -95,7 +102,9 @@ class EaTerminal(SimulatedVenue):
         deadline = time.monotonic() + 5.0
         while "waiting for its ports" in self._advisor.chart:
             if time.monotonic() > deadline:
-                raise EndpointInUse(self._advisor.chart)
+                chart = self._advisor.chart
+                await self.stop()
+                raise EndpointInUse(chart)
             await asyncio.sleep(0.05)
             self._advisor.timer()
         self._spawn(self._run())
