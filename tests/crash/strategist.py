@@ -63,7 +63,7 @@ class Strategist:
         try:
             await self._do(client, action)
         except (Unavailable, OutcomeUnknown):
-            return await self._given_up(action)
+            return await self._given_up(action, client)
         except LiveTraderError as error:  # an answer, too
             if action.do == "place":
                 self.refused[action.order.client_order_id] = str(error)
@@ -78,9 +78,9 @@ class Strategist:
         else:
             await client.modify_order(order.client_order_id, quantity=order.quantity)
 
-    async def _given_up(self, action: Action) -> bool:
+    async def _given_up(self, action: Action, failed: AsyncClient) -> bool:
         """Now and then ask what became of an order, and give up one that did not arrive."""
-        await self._drop()
+        await self._drop(failed)
         if action.do != "place" or self._chance.random() < 0.5:
             return False
         client = await self._line()
@@ -97,11 +97,12 @@ class Strategist:
                 self._client = await self._connect()
             return self._client
 
-    async def _drop(self) -> None:
+    async def _drop(self, failed: AsyncClient) -> None:
+        # Another lane may have a new one by now, which is not to be taken from it.
         async with self._turn:
-            client, self._client = self._client, None
-        if client is not None:
-            await client.close()
+            if self._client is failed:
+                self._client = None
+        await failed.close()
 
 
 async def _run(endpoint: str, seed: int, count: int, venues: tuple[str, ...]) -> None:
