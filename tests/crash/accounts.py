@@ -62,12 +62,13 @@ def _orders(venue: str, said: dict[str, Any], orders: Sequence[Order]) -> list[s
     found = [f"{n} came {c} times to {venue}" for n, c in said["arrived"].items() if c > 1]
     known = {order.client_order_id for order in orders}
     found += [f"{venue} knows {name}, nobody else" for name in said["arrived"].keys() - known]
-    levels = {(symbol, _tick(symbol, level)) for symbol, level in said.get("levels", [])}
-    at_levels = {_level(order): order.client_order_id for order in orders if _may_be_level(order)}
-    working = {*said["working"], *(at_levels[level] for level in levels & at_levels.keys())}
-    found += [
-        f"{venue} has a level {level} that no order has" for level in levels - at_levels.keys()
-    ]
+    levels, waiting = _levels(said), _waiting(orders, said["working"])
+    working = {*said["working"], *(n for level in levels for n in waiting.get(level, {}))}
+    for level, lots in levels.items():
+        there = waiting.get(level, {})
+        # Of a ticket that was closed in part, its order keeps the level of what is left.
+        if len(lots) < len(there) or sum(lots) > sum(there.values()) + 1e-8:
+            found.append(f"{venue} has {lots} lots with the level {level}, orders: {there}")
     for order in orders:
         name, status = order.client_order_id, order.status
         if status in (OrderStatus.UNKNOWN, OrderStatus.SUBMITTED, OrderStatus.CREATED):
@@ -81,14 +82,27 @@ def _orders(venue: str, said: dict[str, Any], orders: Sequence[Order]) -> list[s
     return found
 
 
-def _may_be_level(order: Order) -> bool:
-    """Whether it works, and may do so as the level of a position."""
-    waits = order.type in (OrderType.LIMIT, OrderType.STOP)
-    return waits and not order.held and not order.status.is_final
+#: A symbol, and a price in its ticks.
+Level = tuple[str, int]
 
 
-def _level(order: Order) -> tuple[str, int]:
-    return order.symbol, _tick(order.symbol, order.price or order.stop_price)
+def _levels(said: dict[str, Any]) -> dict[Level, list[float]]:
+    """The lots of each ticket with a level, by level."""
+    found: dict[Level, list[float]] = {}
+    for symbol, level, lots in said.get("levels", []):
+        found.setdefault((symbol, _tick(symbol, level)), []).append(lots)
+    return found
+
+
+def _waiting(orders: Sequence[Order], pending: Sequence[str]) -> dict[Level, dict[str, float]]:
+    """What is open of orders that may work as levels of positions: the lots by level and id."""
+    found: dict[Level, dict[str, float]] = {}
+    for order in orders:
+        waits = order.type in (OrderType.LIMIT, OrderType.STOP) and not order.status.is_final
+        if waits and not order.held and order.client_order_id not in pending:
+            level = order.symbol, _tick(order.symbol, order.price or order.stop_price)
+            found.setdefault(level, {})[order.client_order_id] = order.remaining
+    return found
 
 
 def _tick(symbol: str, price: float) -> int:

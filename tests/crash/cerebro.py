@@ -43,7 +43,7 @@ class Ordering(bt.Strategy):
 
     def _place(self, data: Any) -> None:
         venue, tick = venue_of(data.symbol), TICKS[data.symbol]
-        size = self.chance.randint(1, 5) / (100 if venue == "mt4" else 1)
+        size = self.chance.randint(1, 5) / (100 if venue == "dwx" else 1)
         make = self.chance.choice([self.buy, self.sell])
         if self.chance.random() < 0.7:
             self.made.append(make(data=data, size=size))

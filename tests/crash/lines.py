@@ -12,6 +12,9 @@ from livetrader_core.trade.inquiry import Inquiry
 from livetrader_core.trade.journal import Journal
 from livetrader_core.trade.ledger import OrderLedger
 from livetrader_core.trade.metatrader.memory import Memory
+from livetrader_core.trade.mt4 import Mt4Trade
+from livetrader_core.trade.mt4.books import OrderBooks as AdvisorBooks
+from livetrader_core.trade.mt4.operations import Operations
 from livetrader_core.trade.reconcile import Reconciler
 from livetrader_core.trade.sending import Sender
 from livetrader_core.trade.tq import TqTrade
@@ -41,7 +44,7 @@ PATHS: dict[str, tuple[Any, ...]] = {
         HeldOrders._release,
         Journal.append,
     ),
-    "mt4": (
+    "dwx": (
         DwxTrade.create_order,
         DwxTrade._execute,
         DwxTrade._after,
@@ -66,6 +69,34 @@ PATHS: dict[str, tuple[Any, ...]] = {
         OrderBooks._write,
         Memory.write,
         Memory._insert,
+    ),
+    "mt4": (
+        Mt4Trade._sync,
+        Mt4Trade._take,
+        Mt4Trade.create_order,
+        Mt4Trade._execute,
+        Mt4Trade._trade_at_market,
+        Mt4Trade._place_limit,
+        Mt4Trade._send,
+        Mt4Trade._do,
+        Mt4Trade._refused,
+        Mt4Trade._set_guard,
+        Mt4Trade._set_level,
+        Mt4Trade.cancel_order,
+        Mt4Trade._settle,
+        Operations.do,
+        AdvisorBooks.begin,
+        AdvisorBooks.take,
+        AdvisorBooks._keep,
+        AdvisorBooks._on_opened,
+        AdvisorBooks._opened,
+        AdvisorBooks._on_placed,
+        AdvisorBooks._on_closed,
+        AdvisorBooks._on_deleted,
+        AdvisorBooks._write,
+        AdvisorBooks.accept,
+        AdvisorBooks.end,
+        Memory.write_all,
     ),
     "tq": (
         TqTrade._adopt,
@@ -94,7 +125,8 @@ PATHS: dict[str, tuple[Any, ...]] = {
 PATH = tuple(function for functions in PATHS.values() for function in functions)
 #: Orders that were on their way in these lines have to be found again by the next server.
 UNDER_WAY: dict[str, list[str]] = {
-    "mt4": [lines_of([DwxTrade._do])[0], lines_of([DwxTrade._verify])[0]],
+    "dwx": [lines_of([DwxTrade._do])[0], lines_of([DwxTrade._verify])[0]],
+    "mt4": [lines_of([Mt4Trade._do])[0], lines_of([AdvisorBooks.take])[0]],
     "tq": [lines_of([TradeLine.insert])[0], lines_of([TqTrade._answered])[0]],
 }
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from livetrader_core.models import Order, OrderType, Side, TimeInForce
 
 EURUSD, GBPUSD = "FOREX.EURUSD", "FOREX.GBPUSD"
+AUDUSD, NZDUSD = "FOREX.AUDUSD", "FOREX.NZDUSD"
 REBAR, MEAL = "SHFE.rb2605", "DCE.m2605"
 APPLE, ALIBABA = "US.AAPL", "US.BABA"
 STOCK = "US.A"
@@ -18,7 +19,8 @@ MINUTES = 390
 START = MONDAY + 20 * 60_000
 #: What can be asked to go wrong, by venue. Of the others nothing is asked.
 FAULTS: dict[str, tuple[str, ...]] = {
-    "mt4": ("lose", "drop", "reject", "requote", "lie", "slip", "cut"),
+    "dwx": ("lose", "drop", "reject", "requote", "lie", "slip", "cut"),
+    "mt4": ("drop", "reject", "requote", "slip", "cut", "restart"),
     "tq": ("lost_request", "lost_answer", "trades_late", "refuse", "cut"),
 }
 #: Who logs in at the futures venue.
@@ -27,20 +29,23 @@ USER, PASSWORD = "somebody", "a password"
 MARKET, LIMIT, STOP = OrderType.MARKET, OrderType.LIMIT, OrderType.STOP
 TRAILING, STOP_LIMIT = OrderType.TRAILING_STOP, OrderType.STOP_LIMIT
 #: Where the prices of the venues begin (see venues.py); limits are set around them.
-PRICES = {EURUSD: 1.12, GBPUSD: 1.32, REBAR: 3000.0, MEAL: 2800.0}
+PRICES = {EURUSD: 1.12, GBPUSD: 1.32, AUDUSD: 0.72, NZDUSD: 0.62, REBAR: 3000.0, MEAL: 2800.0}
 PRICES |= {APPLE: 220.0, ALIBABA: 120.0, STOCK: 100.0}
-TICKS = {EURUSD: 0.00001, GBPUSD: 0.00001, REBAR: 1.0, MEAL: 1.0}
+TICKS = dict.fromkeys((EURUSD, GBPUSD, AUDUSD, NZDUSD), 0.00001) | {REBAR: 1.0, MEAL: 1.0}
 TICKS |= {APPLE: 0.01, ALIBABA: 0.01, STOCK: 0.01}
+#: Both are MetaTrader 4 terminals: one with the published expert advisor, one with our own.
+METATRADER = ("dwx", "mt4")
 #: "paper" has its prices from a TDX server; "socket" is plain and quick.
 VENUES = {
-    "mt4": (EURUSD, GBPUSD),
+    "dwx": (EURUSD, GBPUSD),
+    "mt4": (AUDUSD, NZDUSD),
     "tq": (REBAR, MEAL),
     "paper": (APPLE, ALIBABA),
     "socket": (STOCK,),
 }
 #: How far (ticks) a limit stands that never fills, and one that may.
-FAR = {"mt4": 3000, "tq": 120, "paper": 1000, "socket": 1000}
-NEAR = {"mt4": 25, "tq": 2, "paper": 3, "socket": 1000}
+FAR = {"dwx": 3000, "mt4": 3000, "tq": 120, "paper": 1000, "socket": 1000}
+NEAR = {"dwx": 25, "mt4": 25, "tq": 2, "paper": 3, "socket": 1000}
 _BY_SYMBOL = {symbol: name for name, symbols in VENUES.items() for symbol in symbols}
 
 
@@ -80,7 +85,7 @@ def tour(seed: int, venue: str) -> list[Action]:
     """A few orders that go as many ways as there are: filled, cancelled, changed, refused."""
     chance = random.Random(seed)
     symbol = chance.choice(VENUES[venue])
-    plain = Order(f"y{seed}-0", symbol, Side.BUY, MARKET, 0.03 if venue == "mt4" else 3.0)
+    plain = Order(f"y{seed}-0", symbol, Side.BUY, MARKET, 0.03 if venue in METATRADER else 3.0)
     if venue == "tq":
         plain = plain.but(time_in_force=TimeInForce.DAY)
     far = plain.but(type=LIMIT, price=_price(symbol, venue, -1, "far"))
@@ -89,7 +94,7 @@ def tour(seed: int, venue: str) -> list[Action]:
     orders = [plain, far, turn, far.but(quantity=2 * far.quantity), turn.but(side=Side.BUY)]
     if venue == "tq":
         orders.append(turn.but(type=LIMIT, price=far.price, time_in_force=TimeInForce.FOK))
-    if venue == "mt4":
+    if venue in METATRADER:
         # Refused by the terminal: a stop on the wrong side of the market.
         orders.append(plain.but(type=STOP, stop_price=far.price))
     named = [order.but(client_order_id=f"y{seed}-{n}") for n, order in enumerate(orders)]
@@ -111,12 +116,12 @@ def _order(chance: random.Random, name: str, venue: str) -> tuple[Order, str]:
     symbol = chance.choice(VENUES[venue])
     side = chance.choice([Side.BUY, Side.SELL])
     lots = chance.randint(1, 5)
-    quantity = lots / 100 if venue == "mt4" else float(lots)
+    quantity = lots / 100 if venue in METATRADER else float(lots)
     order = Order(name, symbol, side, MARKET, quantity)
     if venue == "tq":
         order = order.but(time_in_force=TimeInForce.DAY)
     kinds = {"market": 12, "far": 4, "near": 3}
-    if venue == "mt4":
+    if venue in METATRADER:
         kinds |= {"stop": 2, "trailing": 2, "due": 1}
     kind = chance.choices(list(kinds), list(kinds.values()))[0]
     if kind in ("far", "near"):

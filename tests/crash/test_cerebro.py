@@ -19,7 +19,7 @@ from tests.support.data import proving
 
 Record = Callable[[str, object], None]
 
-SYMBOLS = VENUES["mt4"]
+SYMBOLS = VENUES["dwx"]
 KILLS, ORDERS = (20, 200) if proving() else (1, 16)
 
 
@@ -85,7 +85,7 @@ def test_backtrader_goes_on_over_servers_that_are_killed(run: int, record_proper
         check(told, view)
         street.check_journal(view)
 
-    with street_of(run, ("mt4",)) as street:
+    with street_of(run, ("dwx",)) as street:
         asyncio.run(main(street))
     record_property("crash: servers killed below backtrader", KILLS)
 
@@ -113,6 +113,6 @@ def test_backtrader_killed_at_any_moment_orders_nothing_twice(record_property: R
         check(json.loads(told), await street.settled([]))
         street.check_journal(await street.settled([]))
 
-    with street_of(3, ("mt4",)) as street:
+    with street_of(3, ("dwx",)) as street:
         asyncio.run(main(street))
     record_property("crash: strategies in backtrader killed", kills)

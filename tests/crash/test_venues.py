@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.crash.lines import PATHS, UNDER_WAY, lines
-from tests.crash.script import FAULTS, Action, script, tour
+from tests.crash.script import FAULTS, METATRADER, Action, script, tour
 from tests.crash.strategist import Strategist
 from tests.crash.street import Street, kill_at_random, process, street_of
 from tests.support.data import proving
@@ -17,16 +17,20 @@ from tests.support.line import Line
 
 Record = Callable[[str, object], None]
 
-VENUES = ("mt4", "tq", "paper")
+#: One server trades three of them: a terminal with one of the two advisors, and the others.
+STREETS = [(terminal, "tq", "paper") for terminal in METATRADER]
 #: Strategies, how often the server is killed during each, and their orders.
 RUNS, KILLS, ORDERS = (30, 10, 200) if proving() else (1, 2, 30)
 
 
 @pytest.mark.long
 @pytest.mark.timeout(1200)
+@pytest.mark.parametrize("venues", STREETS, ids=METATRADER)
 @pytest.mark.parametrize("run", range(RUNS))
-def test_a_server_killed_at_any_moment_loses_nothing(run: int, record_property: Record) -> None:
-    actions = script(run, ORDERS, VENUES)
+def test_a_server_killed_at_any_moment_loses_nothing(
+    run: int, venues: tuple[str, ...], record_property: Record
+) -> None:
+    actions = script(run, ORDERS, venues)
 
     async def main(where: Street) -> int:
         chance = random.Random(run)
@@ -46,7 +50,7 @@ def test_a_server_killed_at_any_moment_loses_nothing(run: int, record_property: 
         where.check_journal(await where.settled(actions))
         return strategist.unheard
 
-    with street_of(run, VENUES) as where:
+    with street_of(run, venues) as where:
         unheard = asyncio.run(main(where))
         record_property("crash: servers of the venues killed at random", where.kills)
         record_property("crash: orders placed at the venues meanwhile", ORDERS)
@@ -63,11 +67,14 @@ def some_lines() -> list[tuple[str, list[str]]]:
     for part in PATHS:
         found = lines(part)
         random.Random(part).shuffle(found)
-        venue = "mt4" if part == "service" else part
+        venue = "dwx" if part == "service" else part
         shares += [(venue, found[cut : cut + 8]) for cut in range(0, len(found), 8)]
     if proving():
         return shares
-    return [("mt4", [found[0] for venue, found in shares if venue == "mt4"][::20])]
+    return [
+        (terminal, [found[0] for venue, found in shares if venue == terminal][::20])
+        for terminal in METATRADER
+    ]
 
 
 class Striker:
@@ -156,11 +163,11 @@ def test_a_server_killed_at_any_line_loses_nothing(
 
 @pytest.mark.long
 @pytest.mark.timeout(1200)
-@pytest.mark.parametrize("run", range(5 if proving() else 1))
+@pytest.mark.parametrize("run", range(6 if proving() else 1))
 def test_a_strategy_killed_at_any_moment_orders_nothing_twice(
     run: int, record_property: Record
 ) -> None:
-    kills, venues = (20, VENUES) if proving() else (1, ("socket",))
+    kills, venues = (20, STREETS[run % 2]) if proving() else (1, ("socket",))
     chance = random.Random(run)
     actions = script(run, ORDERS, venues)
 
@@ -200,12 +207,12 @@ async def break_now_and_then(line: Line, chance: random.Random, cuts: int) -> No
 @pytest.mark.long
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("run", range(4 if proving() else 1))
-@pytest.mark.parametrize("link", ["mt4", "tq", "client"] if proving() else ["mt4"])
+@pytest.mark.parametrize("link", ["dwx", "mt4", "tq", "client"] if proving() else ["dwx", "mt4"])
 def test_a_link_that_is_cut_or_stalled_loses_nothing(
     link: str, run: int, record_property: Record
 ) -> None:
     cuts = CUTS
-    venues = VENUES if proving() else (link,)
+    venues = STREETS[link == "mt4"] if proving() else (link,)
     actions = script(run, ORDERS, venues)
 
     async def main(street: Street) -> None:

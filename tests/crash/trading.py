@@ -13,16 +13,18 @@ from typing import Any
 
 from livetrader_core.market.base import MarketBase
 from livetrader_core.market.dwx import DwxMarket
+from livetrader_core.market.mt4 import Mt4Market
 from livetrader_core.market.tdx import TdxMarket
 from livetrader_core.rpc import Server
 from livetrader_core.service import MarketService
 from livetrader_core.trade import TradeService
 from livetrader_core.trade.base import TradeBase
 from livetrader_core.trade.dwx import DwxTrade
+from livetrader_core.trade.mt4 import Mt4Trade
 from livetrader_core.trade.paper import PaperTrade
 from livetrader_core.trade.tq import TqTrade
 from tests.crash.adapter import PersistentTrade
-from tests.crash.script import PASSWORD, USER
+from tests.crash.script import PASSWORD, USER, VENUES
 
 
 def main(settings: str, where: str = "", nth: str = "0") -> None:
@@ -31,10 +33,14 @@ def main(settings: str, where: str = "", nth: str = "0") -> None:
     given = json.loads(settings)
     trades: list[TradeBase] = []
     markets: list[MarketBase] = []
-    if "mt4" in given:
+    if "dwx" in given:
         terminal = _terminal(given)
-        trades.append(DwxTrade(**terminal, state=f"{given['folder']}/mt4", poll_every=0.05))
-        markets.append(DwxMarket(**terminal, symbols=("FOREX.EURUSD", "FOREX.GBPUSD")))
+        trades.append(DwxTrade(**terminal, state=f"{given['folder']}/dwx", poll_every=0.05))
+        markets.append(DwxMarket(**terminal, symbols=VENUES["dwx"]))
+    if "mt4" in given:
+        advisor = _advisor(given)
+        trades.append(Mt4Trade(**advisor, state=f"{given['folder']}/mt4", patience=0.5))
+        markets.append(Mt4Market(**advisor))
     if "tq" in given:
         trades.append(_futures(given))
     if "socket" in given:
@@ -63,7 +69,7 @@ def main(settings: str, where: str = "", nth: str = "0") -> None:
 
 
 def _terminal(given: dict[str, Any]) -> dict[str, Any]:
-    address = given["mt4"]
+    address = given["dwx"]
     return {
         "host": address.get("host", "127.0.0.1"),
         "push_port": address["push"],
@@ -71,6 +77,19 @@ def _terminal(given: dict[str, Any]) -> dict[str, Any]:
         "sub_port": address["sub"],
         "clock": given["clock"],
         "timeout": address.get("timeout", 1.0),
+        "connect_timeout": 2.0,
+        "retry": 0.02,
+        "longest_retry": 0.2,
+    }
+
+
+def _advisor(given: dict[str, Any]) -> dict[str, Any]:
+    address = given["mt4"]
+    return {
+        "endpoint": address["requests"],
+        "publications": address["publications"],
+        "clock": given["clock"],
+        "timeout": 1.0,
         "connect_timeout": 2.0,
         "retry": 0.02,
         "longest_retry": 0.2,

@@ -1,4 +1,4 @@
-"""Three simulated venues in a process that outlives the servers.
+"""Simulated venues in a process that outlives the servers.
 
 ``python -m tests.crash.venues FOLDER CLOCK SEED VENUE,VENUE``. It says in a line of JSON how to
 reach them, and answers every line on its input with what its books say, after something went wrong
@@ -17,10 +17,14 @@ from livetrader_core.clock import Clock, parse_clock
 
 def venue(name: str, folder: str, clock: Clock, seed: int) -> Any:
     """The venue called ``name``; only what it needs is imported."""
-    if name == "mt4":
-        from tests.crash.terminal import Terminal
+    if name == "dwx":
+        from tests.crash.terminal import DwxVenue
 
-        return Terminal(clock)
+        return DwxVenue(clock)
+    if name == "mt4":
+        from tests.crash.advisor import Mt4Venue
+
+        return Mt4Venue(clock, folder)
     if name == "tq":
         from tests.crash.futures import Futures
 

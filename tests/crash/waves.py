@@ -10,13 +10,13 @@ import numpy as np
 
 from livetrader_core.models import Contract, Klines
 from livetrader_core.sim.recording import Recording
-from tests.crash.script import EURUSD, GBPUSD, MINUTES, MONDAY, PRICES, TICKS
+from tests.crash.script import METATRADER, MINUTES, MONDAY, PRICES, TICKS, venue_of
 
 
 def wave(contract: Contract) -> Recording:
     """Prices that go up and down a few ticks, so that orders near them fill now and then."""
     symbol = contract.symbol
-    height = 30 if symbol in (EURUSD, GBPUSD) else 4
+    height = 30 if venue_of(symbol) in METATRADER else 4
     minutes = np.arange(MINUTES)
     # Not faster than the three points that a terminal lets a close slip.
     waves = np.round(height * np.sin(minutes / 11 + len(symbol) + ord(symbol[-1])))
