@@ -247,20 +247,27 @@ def _server_table(endpoint: str, status: Mapping[str, Any]) -> Table:
 def _markets_table(markets: Mapping[str, MarketInfo], status: Mapping[str, Any]) -> Table:
     table = make_table("Markets", "market", "feed", "trading", "pace", "clock (UTC)")
     clocks, feeds = status.get("clocks", {}), status.get("feeds", {})
+    lost = status.get("lost", {})
     for code, market in sorted(markets.items()):
-        trade = market.trade or "none"
-        style = {"live": "bold red", "paper": "green"}.get(trade, "dim")
         pace = "as fast as read" if market.paced else "its own"
         if market.delay_ms:
             pace += f", {market.delay_ms / 60_000:g} min late"
         clock = show_moment(clocks[code]) if clocks.get(code) else "not begun"
-        table.add_row(code, _feed(feeds.get(code)), Text(trade, style), pace, clock)
+        trade = _trade(market.trade or "none", lost.get(code))
+        table.add_row(code, _feed(feeds.get(code)), trade, pace, clock)
     return table
 
 
 def _feed(state: str | None) -> Text:
     state = state or "connected"
     return Text(state, "" if state.startswith("connected") else "red")
+
+
+def _trade(kind: str, lost: str | None) -> Text:
+    """Where orders go, and whether they can."""
+    style = {"live": "bold red", "paper": "green"}.get(kind, "dim")
+    told = Text(kind, style)
+    return told if lost is None else told.append(f", lost: {lost}", "red")
 
 
 def _streams_table(status: Mapping[str, Any]) -> Table:

@@ -15,6 +15,7 @@
 | ``modify_order``     | no       | a changed price or quantity                                  |
 | ``close_hedged``     | no       | no position against another one of the same symbol           |
 | ``diagnose``         | no       | findings for `livetrader doctor`                             |
+| ``lost``             | no       | why nothing can be sent at the moment                        |
 | ``now``              | no       | the venue's time, if it is not the computer's                |
 """
 
@@ -132,6 +133,11 @@ class TradeBase(ABC):
         The net positions stay what they are. Raises Unavailable.
         """
         return
+
+    @property
+    def lost(self) -> str:
+        """Why nothing can be sent to the venue at the moment; empty while its line stands."""
+        return ""
 
     async def diagnose(self) -> list[Finding]:
         """What it can tell of its account besides what every one is asked, when connected."""

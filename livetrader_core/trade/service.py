@@ -46,6 +46,7 @@ from livetrader_core.trade.inquiry import CLOCK_SKEW_MS, Inquiry, in_doubt
 from livetrader_core.trade.journal import Journal
 from livetrader_core.trade.kill import KillDesk, Killing, KillSwitch
 from livetrader_core.trade.ledger import Listener, OrderLedger
+from livetrader_core.trade.lines import Lines
 from livetrader_core.trade.reconcile import Ledger, Reconciler
 from livetrader_core.trade.request import check_id, check_number, check_order
 from livetrader_core.trade.risk import RiskChecks, RiskLimits
@@ -120,6 +121,7 @@ class TradeService:
         self._gate = Gate(self._kill, self._risk, self._books, market, self._ledger.open_orders)
         reconciler = Reconciler(self._reconciled(), self._books, CLOCK_SKEW_MS)
         self._comparing = Comparing(self.adapters, reconciler, self._books)
+        self._lines = Lines(self.adapters, self._catch_up)
         self.require_reconciled = require_reconciled
         self.reconcile_every = reconcile_every
         self._ledger.add_listener(self._books.on_event)
@@ -197,6 +199,7 @@ class TradeService:
             raise
         self._tasks.append(background(self._keep_asking()))
         self._tasks.append(background(self._comparing.keep_on(self.reconcile_every)))
+        self._tasks.append(background(self._lines.keep_on(min(self.ask_every, 1.0))))
         if self._risk is not None and self._risk.limits.max_daily_loss:
             counting = keep_counting(
                 self._risk, self.journal, self.fetch_balance, self._latest, self.ask_every
@@ -478,6 +481,11 @@ class TradeService:
         """What the last comparison of each venue found."""
         return self._comparing.found
 
+    @property
+    def lost(self) -> Mapping[str, str]:
+        """By MARKET, why nothing can be sent to its venue at the moment; empty: all lines stand."""
+        return self._lines.lost
+
     def _latest(self) -> int:
         return max(adapter.now(f"{adapter.markets[0]}.") for adapter in self.adapters)
 
@@ -498,8 +506,12 @@ class TradeService:
                     await close()
             await asyncio.sleep(self.ask_every)
             events = adapter.watch_events()
-            await self._inquiry.settle_open(lambda order: True)
-            await self._comparing.compare(adapter)
+            await self._catch_up(adapter)
+
+    async def _catch_up(self, adapter: TradeBase) -> None:
+        """Ask a venue that was away what became of its orders, and compare the books."""
+        await self._inquiry.settle_open(lambda order: market_of(order.symbol) in adapter.markets)
+        await self._comparing.compare(adapter)
 
     async def _keep_asking(self) -> None:
         while True:

@@ -37,6 +37,10 @@ class TroubledVenue(ScriptedVenue):
         self.down = False
         self.cancels = "at once"
 
+    @property
+    def lost(self) -> str:
+        return "the cable is out" if self.down else ""
+
     async def fetch_positions(self) -> list[Position]:
         if self.down:
             raise NotConnected("the line to the venue is down")
@@ -197,10 +201,12 @@ def test_one_venue_that_is_down_hides_nothing_else(desk: Desk) -> None:
     desk.cli("reconcile")
     shown = " ".join(desk.cli("status").stdout.split())
     assert "Positions not known: the line to the venue is down" in shown
+    assert "lost: the cable is out" in shown
     assert "The books differ: TroubledVenue could not be asked" in shown
     assert "buy market" in shown
     told = json.loads(desk.cli("status", "--json").stdout)
     assert told["positions"] is None
+    assert told["lost"] == {"US": "the cable is out"}
     assert told["unknown"] == {"positions": "the line to the venue is down"}
     assert told["balances"] == []
     assert [o["client_order_id"] for o in told["open_orders"]] == ["a"]

@@ -82,6 +82,8 @@ def _orders(venue: str, said: dict[str, Any], orders: Sequence[Order]) -> list[s
     return found
 
 
+#: Orders that wait at a price; of a stop-limit the limit does.
+_WAITING = (OrderType.LIMIT, OrderType.STOP, OrderType.STOP_LIMIT)
 #: A symbol, and a price in its ticks.
 Level = tuple[str, int]
 
@@ -98,7 +100,7 @@ def _waiting(orders: Sequence[Order], pending: Sequence[str]) -> dict[Level, dic
     """What is open of orders that may work as levels of positions: the lots by level and id."""
     found: dict[Level, dict[str, float]] = {}
     for order in orders:
-        waits = order.type in (OrderType.LIMIT, OrderType.STOP) and not order.status.is_final
+        waits = order.type in _WAITING and not order.status.is_final
         if waits and not order.held and order.client_order_id not in pending:
             level = order.symbol, _tick(order.symbol, order.price or order.stop_price)
             found.setdefault(level, {})[order.client_order_id] = order.remaining

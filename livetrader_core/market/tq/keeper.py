@@ -61,12 +61,17 @@ class Keeper(Generic[AnyLine]):
         if line is not None:
             await line.close()
 
+    @property
+    def lost(self) -> str:
+        """Why there is no line; empty while one stands."""
+        return "" if self._up.is_set() else f"no line to tqsdk: {self.why}"
+
     async def ready(self, timeout: float) -> AnyLine:
         """The line, once it stands, at most ``timeout`` seconds later. Raises NotConnected."""
         if not self._up.is_set() and self._keeping is not None:
             await first_of(self._up.wait(), timeout)
-        if self.line is None or not self._up.is_set():
-            raise NotConnected(f"no line to tqsdk: {self.why}")
+        if self.line is None or self.lost:
+            raise NotConnected(self.lost)
         return self.line
 
     def replace(self, line: Line, why: str) -> None:

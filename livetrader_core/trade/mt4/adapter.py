@@ -209,13 +209,17 @@ class Mt4Trade(TradeBase):
         async with self._turn:
             await self._refresh()
 
+    @property
+    def lost(self) -> str:
+        """As :attr:`TradeBase.lost`."""
+        if self._line is None:
+            return f"{self._address}: not connected; call connect() first"
+        return "" if self._line.lost is None else str(self._line.lost)
+
     def _working(self) -> Line:
-        line = self._line
-        if line is None or self._hub is None:
-            raise NotConnected(f"{self._address}: not connected; call connect() first")
-        if line.lost is not None:
-            raise NotConnected(str(line.lost))
-        return line
+        if self._line is None or self.lost:
+            raise NotConnected(self.lost)
+        return self._line
 
     # ---- events
 

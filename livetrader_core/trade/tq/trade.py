@@ -388,9 +388,16 @@ class TqTrade(TradeBase):
 
     # ---- the line
 
+    @property
+    def lost(self) -> str:
+        """As :attr:`TradeBase.lost`."""
+        if self._keeper is None:
+            return "no line to tqsdk: not connected; call connect() first"
+        return self._keeper.lost
+
     async def _ready(self) -> TradeLine:
         if self._keeper is None:
-            raise NotConnected("no line to tqsdk: not connected; call connect() first")
+            raise NotConnected(self.lost)
         return await self._keeper.ready(self._timeout)
 
     async def _synced(self) -> TradeLine:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from livetrader_core.errors import NotConnected, OutcomeUnknown
-from livetrader_core.models import Order, OrderStatus, OrderType, Side
+from livetrader_core.models import Order, OrderStatus, OrderType, Side, market_of
 from tests.conformance.trade_cards import card
 from tests.conformance.trade_hand import (
     agrees,
@@ -101,9 +101,12 @@ async def venue_is_away(rig: TradeRig) -> None:
     async with rig.outage():
         with pytest.raises(NotConnected):
             await place(rig, wish(rig, "T44-away", Side.BUY))
+        assert rig.service is not None
+        assert rig.service.lost.keys() >= {market_of(symbol) for symbol in rig.prices}
     exactly(await reaches(rig, "T44-away", S.REJECTED), 0.0)
     await settled(rig)
     await _bought_again(rig, "T44")
+    assert rig.service.lost == {}
     assert await net(rig) == 2 * rig.lot
 
 
