@@ -90,7 +90,10 @@ class _Knock:
 
     def _meaning(self, event: int) -> str:
         if self._keys is None:
-            return "the server asks for keys; make some with `livetrader keys new` and give them"
+            asks = "the server asks for keys; make some with `livetrader keys new` and give them"
+            # Who asks for keys mostly just hangs up.
+            certain = event == zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
+            return asks if certain else f"{asks}; or the line was cut"
         if event == zmq.EVENT_HANDSHAKE_FAILED_AUTH:
             return (
                 f"the server does not let in the key {self._keys.pair.public}; list it there under "

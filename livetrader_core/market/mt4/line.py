@@ -222,7 +222,10 @@ class Line:
     def _why_failed(self, event: int) -> str:
         keys = self.address.keys
         if keys is None:
-            return "the expert advisor asks for keys: set keys and server_key"
+            asks = "the expert advisor asks for keys: set keys and server_key"
+            # Who asks for keys mostly just hangs up.
+            certain = event == zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
+            return asks if certain else f"broken off at once: {asks}, or the line was cut"
         if event == zmq.EVENT_HANDSHAKE_FAILED_AUTH:
             return (
                 f"the expert advisor does not let in the key {keys.pair.public}: list it in its "
