@@ -13,7 +13,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import delivery, loading, orders, restart, universe, wire
+from benchmarks import delivery, loading, orders, restart, ticks, universe, wire
 from benchmarks.harness import Goal, Row
 
 ROWS: dict[str, Callable[[bool], list[Row]]] = {
@@ -27,6 +27,7 @@ ROWS: dict[str, Callable[[bool], list[Row]]] = {
     "order-latency": orders.latency,
     "order-rate": orders.throughput,
     "restart": restart.restart,
+    "ticks": ticks.ticks,
     "universe": universe.universe,
 }
 REPORT = Path(__file__).resolve().parents[1] / "docs" / "benchmarks.md"

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import statistics
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 
@@ -108,3 +110,22 @@ def ask(*arguments: str) -> Any:
         timeout=1800,
     )
     return json.loads(done.stdout.splitlines()[-1])
+
+
+def process_of(role: str, endpoint: str) -> int:
+    """The process that plays ``role`` at ``endpoint``."""
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and int(entry.name) != os.getpid():
+            try:
+                words = (entry / "cmdline").read_bytes().split(b"\0")
+            except OSError:
+                continue
+            if role.encode() in words and endpoint.encode() in words:
+                return int(entry.name)
+    raise RuntimeError(f"no {role} of {endpoint}")
+
+
+def cpu(process: int) -> float:
+    """Seconds of processor time so far."""
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

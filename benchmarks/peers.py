@@ -284,6 +284,18 @@ def universe_follower(endpoint: str, size: str) -> None:
     follow(endpoint, size)
 
 
+def ticks_server(endpoint: str, settings: str) -> None:
+    from benchmarks.ticks import serve
+
+    serve(endpoint, settings)
+
+
+def ticks_follower(endpoint: str, settings: str) -> None:
+    from benchmarks.ticks import follow
+
+    follow(endpoint, settings)
+
+
 def orders_server(endpoint: str, journal: str, venue: str) -> None:
     from benchmarks.orders import serve
 

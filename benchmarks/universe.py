@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import time
 from collections.abc import AsyncIterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.harness import Row, ask, peer, percentile
+from benchmarks.harness import Row, ask, cpu, peer, percentile, process_of
 from benchmarks.market import ALWAYS, START, kline
 from benchmarks.wire import folder
 from livetrader_core.errors import UnknownSymbol
@@ -137,7 +136,7 @@ async def _follow(endpoint: str, size: Size) -> dict[str, Any]:
     memory: list[int] = []
     seen = {"klines": 0, "moments": 0, "first": 0.0}
     over = asyncio.Event()
-    server = _server_of(endpoint)
+    server = process_of("universe-server", endpoint)
 
     def listen(event: Any) -> None:
         if isinstance(event, Kline):
@@ -173,30 +172,12 @@ async def _follow(endpoint: str, size: Size) -> dict[str, Any]:
     }
 
 
-def _server_of(endpoint: str) -> int:
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit() and int(entry.name) != os.getpid():
-            try:
-                words = (entry / "cmdline").read_bytes().split(b"\0")
-            except OSError:
-                continue
-            if b"universe-server" in words and endpoint.encode() in words:
-                return int(entry.name)
-    raise RuntimeError(f"no server of {endpoint}")
-
-
 def resident(process: int) -> int:
     """Resident memory in MB."""
     for line in Path(f"/proc/{process}/status").read_text().splitlines():
         if line.startswith("VmRSS:"):
             return int(line.split()[1]) // 1024
     raise RuntimeError(f"process {process} tells no memory")
-
-
-def cpu(process: int) -> float:
-    """Seconds of processor time so far."""
-    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def measure(size: Size) -> dict[str, Any]:
