@@ -43,18 +43,23 @@ class VenueEvent:
     fill: Fill | None = None
 
 
+#: The fields of an order that :meth:`TradeBase.modify_order` can be asked to change.
+CHANGES = frozenset({"quantity", "price", "stop_price"})
+
+
 @dataclass(frozen=True)
 class Abilities:
     """What a venue does by itself. The rest is held by the server until it can be sent.
 
-    ``linked``: OCO groups and brackets; ``modify``: a working order can be changed.
+    ``linked``: OCO groups and brackets; ``modify``: what of a working order can be changed, of
+    quantity, price and stop_price.
     ``closing_reserves``: while an order that closes works, nothing else can close the same units.
     """
 
     types: frozenset[OrderType] = frozenset({OrderType.MARKET, OrderType.LIMIT})
     times_in_force: frozenset[TimeInForce] = frozenset({TimeInForce.GTC})
     linked: bool = False
-    modify: bool = False
+    modify: frozenset[str] = frozenset()
     closing_reserves: bool = False
 
 

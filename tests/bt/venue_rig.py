@@ -24,7 +24,7 @@ from livetrader_core.models import (
 )
 from livetrader_core.timeframe import MINUTE_MS
 from livetrader_core.trade import TradeService
-from livetrader_core.trade.base import Abilities, VenueEvent
+from livetrader_core.trade.base import CHANGES, Abilities, VenueEvent
 from tests.trade.scripted_venue import ScriptedVenue
 
 #: A Tuesday, 08:00 UTC.
@@ -38,7 +38,7 @@ Script = dict[int, Callable[["Scripted"], Any]]
 class Venue(ScriptedVenue):
     """A forex venue that does everything by itself; every price is the test's."""
 
-    abilities = Abilities(frozenset(OrderType), frozenset(TimeInForce), linked=True, modify=True)
+    abilities = Abilities(frozenset(OrderType), frozenset(TimeInForce), linked=True, modify=CHANGES)
 
     def __init__(self) -> None:
         super().__init__("FOREX")

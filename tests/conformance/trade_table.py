@@ -12,7 +12,7 @@ from typing import Any
 from livetrader_core.errors import OrderRejected
 from livetrader_core.models import Order, OrderType, Side, TimeInForce
 from livetrader_core.trade import plan
-from livetrader_core.trade.base import Abilities
+from livetrader_core.trade.base import CHANGES, Abilities
 from tests.conformance.entry import Entry
 
 #: Simulated in this process, and ending with it or kept in a file; an exchange's futures, closed by
@@ -104,7 +104,8 @@ def support(adapter: Any) -> dict[str, str]:
             who = DAY_ONLY
         found[time.value] = who
     found["oco, brackets"] = VENUE if abilities.linked else SERVER
-    found["modify"] = VENUE if abilities.modify else REFUSED
+    for name in sorted(CHANGES):
+        found[f"modify {name}"] = VENUE if name in abilities.modify else REFUSED
     found["modify what the server holds"] = SERVER
     return found
 

@@ -23,6 +23,7 @@ from livetrader_core.errors import (
 from livetrader_core.market.finding import Verdict
 from livetrader_core.models import Order, OrderStatus, OrderType, Side
 from livetrader_core.registry import load_trade
+from livetrader_core.sim.mt4_trading import INVALID_STOPS, TradeError
 from livetrader_core.sim.recording import MINUTE_MS
 from livetrader_core.sim.venue import Fault, FaultKind
 from livetrader_core.trade.base import VenueEvent
@@ -183,6 +184,80 @@ def test_a_canceled_level_leaves_the_other(tmp_path: Path) -> None:
         assert (await run.status("gain"), await run.status("loss")) == (_S.CANCELED, _S.ACCEPTED)
 
     play(scene, tmp_path)
+
+
+def test_prices_are_changed_at_the_terminal_and_lots_are_not(tmp_path: Path) -> None:
+    async def scene(run: Play) -> None:
+        trade, trading = run.trade, run.terminal.trading
+        await run.waiting("limit", -50, OrderType.LIMIT, side=Side.BUY)
+        (ticket,) = trading.tickets.values()
+        # By hand, in the terminal: a change of the price leaves it.
+        trading.modify(ticket.number, ticket.open_price, 1.0900, 1.1200)
+        changed = await trade.modify_order("limit", price=1.0990)
+        assert (changed.price, changed.status) == (1.0990, _S.ACCEPTED)
+        (ticket,) = trading.tickets.values()
+        levels = (ticket.open_price, ticket.stop_loss, ticket.take_profit)
+        assert levels == (1.0990, 1.0900, 1.1200)
+        await run.waiting("stop", 60, OrderType.STOP, side=Side.BUY)
+        changed = await trade.modify_order("stop", quantity=0.3, stop_price=1.1011)
+        assert changed.stop_price == 1.1011
+        await eventually(lambda: run.seen[-1].order.stop_price == 1.1011)
+        for wrong, why in (
+            ({"quantity": 0.2}, "lots"),
+            ({"stop_price": 1.1}, "has price only"),
+        ):
+            with pytest.raises(InvalidRequest, match=why):
+                await trade.modify_order("limit", **wrong)
+        with pytest.raises(OrderRejected, match="tick"):
+            await trade.modify_order("limit", price=1.098005)
+        with pytest.raises(OrderRejected, match="130"):
+            await trade.modify_order("limit", price=1.2)
+        order = await run.found("limit")
+        assert order is not None
+        assert order.price == 1.0990
+        await trade.cancel_order("limit")
+        with pytest.raises(OrderRejected, match="canceled"):
+            await trade.modify_order("limit", price=1.0980)
+
+    play(scene, tmp_path)
+
+
+def test_a_level_is_moved_on_all_of_its_positions_or_on_none(tmp_path: Path) -> None:
+    async def scene(run: Play) -> None:
+        trade, trading = run.trade, run.terminal.trading
+        for name in ("a", "b"):
+            await trade.create_order(market_order(name, Side.BUY, 0.3))
+        await run.waiting("loss", -50, OrderType.STOP, 0.6)
+        await run.waiting("gain", 80, OrderType.LIMIT, 0.6)
+
+        def levels() -> set[tuple[float, float]]:
+            return {(t.stop_loss, t.take_profit) for t in trading.tickets.values()}
+
+        changed = await trade.modify_order("loss", stop_price=1.0990)
+        assert changed.stop_price == 1.0990
+        assert levels() == {(1.0990, 1.1008)}
+        modify, done = trading.modify, 0
+
+        def once(*arguments: Any) -> None:
+            nonlocal done
+            done += 1
+            if done == 2:
+                raise TradeError(INVALID_STOPS)
+            modify(*arguments)
+
+        trading.modify = once  # type: ignore[method-assign]
+        with pytest.raises(OrderRejected, match="130"):
+            await trade.modify_order("gain", price=1.1020)
+        assert (done, levels()) == (3, {(1.0990, 1.1008)})
+        order = await run.found("gain")
+        assert order is not None
+        assert (order.price, order.status) == (1.1008, _S.ACCEPTED)
+        await run.minutes(3)
+        await eventually(lambda: run.seen[-1].order.status is _S.CANCELED)
+        assert await run.status("loss") is _S.FILLED
+        await run.assert_same_books()
+
+    play(scene, tmp_path, [0, 0, -110])
 
 
 def test_a_limit_order_that_can_be_filled_at_once_is_at_its_price_or_better(

@@ -85,7 +85,10 @@ class Mt4Trade(TradeBase):
     is, at its price or a better one. Raises ConfigError naming the setting at fault.
     """
 
-    abilities = Abilities(frozenset({OrderType.MARKET, OrderType.LIMIT, OrderType.STOP}))
+    abilities = Abilities(
+        frozenset({OrderType.MARKET, OrderType.LIMIT, OrderType.STOP}),
+        modify=frozenset({"price", "stop_price"}),
+    )
 
     def __init__(
         self,
@@ -505,26 +508,99 @@ class Mt4Trade(TradeBase):
 
     async def _set_level(self, record: Record, trade: Trade, guard: Guard, level: float) -> None:
         """Set one level and leave the other as it is. Raises OrderRejected, OutcomeUnknown."""
-        loss, gain = level_of(trade, False), level_of(trade, True)
-        loss, gain = (loss, level) if guard.gain else (level, gain)
         operation = self._unique(record.order.client_order_id)
-        await self._do(record, "modify", operation, trade.ticket, 0, loss, gain, 0)
+        levels = _levels(trade, guard, level)
+        await self._do(record, "modify", operation, trade.ticket, 0, *levels, 0)
 
     def _unique(self, client_order_id: str) -> str:
         return f"{client_order_id}{STEP}{secrets.token_hex(4)}"
 
-    # ---- canceling
+    # ---- changing and canceling
+
+    async def modify_order(
+        self,
+        client_order_id: str,
+        quantity: float | None = None,
+        price: float | None = None,
+        stop_price: float | None = None,
+    ) -> Order:
+        """As :meth:`TradeBase.modify_order`; the lots of an order cannot be changed."""
+        name = f"order {client_order_id}"
+        async with self._turn:
+            await self._sync()
+            record = self._at_work(client_order_id, "modified")
+            order = record.order
+            if quantity is not None and quantity != order.quantity:
+                raise InvalidRequest(
+                    f"{name}: MetaTrader 4 cannot change the lots of an order; cancel and order "
+                    "anew"
+                )
+            field = "stop_price" if order.type is OrderType.STOP else "price"
+            asked = {"price": price, "stop_price": stop_price}
+            level = asked.pop(field)
+            if any(value for value in asked.values()):
+                raise InvalidRequest(f"{name}: a {order.type.value} order has {field} only")
+            if level is None:
+                return order
+            await self._check(order.but(**{field: level}))
+            if record.guard is not None:
+                await self._move_guard(record, record.guard, level)
+            else:
+                await self._reprice(record, level)
+            await self._sync()
+            return (self._books.order(client_order_id) or record).order
+
+    async def _reprice(self, record: Record, price: float) -> None:
+        """Change the price of a pending order, and nothing else of its ticket."""
+        _, tickets = await self._tickets()
+        for ticket in tickets:
+            trade = ticket.trade
+            if trade.ticket == record.ticket:
+                levels = (trade.stop_loss, trade.take_profit)
+                await self._change(record, trade.ticket, price, *levels, ticket.expiration // 1000)
+                return
+        name = f"order {record.order.client_order_id}"
+        raise OrderRejected(f"{name}: it cannot be modified, it works no longer")
+
+    async def _move_guard(self, record: Record, guard: Guard, level: float) -> None:
+        """Move a level of positions: of all of them, or of none."""
+        trades = await self._trades()
+        carriers = [trades[one.ticket] for one in guard.tickets if one.ticket in trades]
+        moved: list[Trade] = []
+        try:
+            for trade in carriers:
+                await self._change(record, trade.ticket, 0, *_levels(trade, guard, level), 0)
+                moved.append(trade)
+        except OrderRejected:
+            for trade in moved:
+                await self._change(record, trade.ticket, 0, *_levels(trade, guard, guard.level), 0)
+            raise
+
+    async def _change(self, record: Record, ticket: int, *arguments: float) -> None:
+        """``arguments``: price, stop-loss, take-profit, expiration (server seconds).
+
+        Raises OrderRejected, OutcomeUnknown, NotConnected.
+        """
+        name, operation = record.order.client_order_id, self._unique(record.order.client_order_id)
+        await self._operations.do(
+            f"change of order {name}", "modify", operation, ticket, *arguments
+        )
+
+    def _at_work(self, client_order_id: str, wish: str) -> Record:
+        """The record of an order that works. Raises OrderRejected."""
+        record = self._books.order(client_order_id)
+        works = record is not None and (record.ticket or record.guard is not None)
+        if record is None or not works or record.order.status.is_final:
+            state = "unknown here" if record is None else record.order.status.value
+            raise OrderRejected(f"order {client_order_id}: it cannot be {wish}, it is {state}")
+        return record
 
     async def cancel_order(self, client_order_id: str) -> None:
         """As :meth:`TradeBase.cancel_order`."""
         name = f"order {client_order_id}"
         async with self._turn:
             await self._sync()
-            record = self._books.order(client_order_id)
-            works = record is not None and (record.ticket or record.guard is not None)
-            if record is None or not works or record.order.status.is_final:
-                state = "unknown here" if record is None else record.order.status.value
-                raise OrderRejected(f"{name}: it cannot be canceled, it is {state}")
+            record = self._at_work(client_order_id, "canceled")
             if record.guard is not None:
                 await self._take_away(record, record.guard)
                 return
@@ -696,3 +772,9 @@ def _slippage(value: object) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= 10_000:
         raise ConfigError(f"slippage: must be points from 0 to 10000, not {value!r}")
     return value
+
+
+def _levels(trade: Trade, guard: Guard, level: float) -> tuple[float, float]:
+    """Stop-loss and take-profit of ``trade`` with the one of ``guard`` at ``level``."""
+    loss, gain = level_of(trade, False), level_of(trade, True)
+    return (loss, level) if guard.gain else (level, gain)

@@ -32,7 +32,7 @@ from livetrader_core.models import (
     market_of,
 )
 from livetrader_core.service import MarketService
-from livetrader_core.trade.base import Abilities, TradeBase, VenueEvent
+from livetrader_core.trade.base import CHANGES, Abilities, TradeBase, VenueEvent
 from livetrader_core.trade.events import EventReader, EventStream
 from livetrader_core.trade.paper.account import Account
 from livetrader_core.trade.paper.book import Bar, PaperBook, Rules, Working
@@ -79,7 +79,7 @@ class PaperTrade(TradeBase):
 
     paper = True
     keeps_books = False
-    abilities = Abilities(frozenset(OrderType), frozenset(TimeInForce), linked=True, modify=True)
+    abilities = Abilities(frozenset(OrderType), frozenset(TimeInForce), linked=True, modify=CHANGES)
 
     def __init__(
         self,
