@@ -108,6 +108,15 @@ class Play:
         (balance,) = await self.trade.fetch_balance()
         assert balance.cash == trading.balance
 
+    async def assert_same_prices(self) -> None:
+        """Orders that work do so at the prices that the terminal has for them."""
+        tickets = self.terminal.trading.tickets.values()
+        theirs = {t.open_price for t in tickets if t.kind.pending}
+        theirs |= {level for t in tickets for level in (t.stop_loss, t.take_profit) if level}
+        orders = await self.trade.fetch_open_orders()
+        ours = {o.stop_price if o.type is OrderType.STOP else o.price for o in orders}
+        assert ours == theirs
+
 
 Scene = Callable[[Play], Awaitable[None]]
 
@@ -400,6 +409,13 @@ def test_random_orders_under_faults_leave_the_same_books(
             except (OrderRejected, OutcomeUnknown):
                 return
 
+    async def move(run: Play, name: str) -> None:
+        order = await run.found(name)
+        if order is not None:
+            field = "stop_price" if order.type is OrderType.STOP else "price"
+            moved = round(getattr(order, field) + rng.randint(-9, 9) / 100_000, 5)
+            await run.trade.modify_order(name, **{field: moved})
+
     async def scene(run: Play) -> None:
         for number in range(ORDERS):
             if rng.random() < 0.3:
@@ -410,6 +426,9 @@ def test_random_orders_under_faults_leave_the_same_books(
             if rng.random() < 0.2:
                 with suppress(LiveTraderError):
                     await run.trade.cancel_order(f"r{rng.randrange(number + 1)}")
+            if rng.random() < 0.3:
+                with suppress(LiveTraderError):
+                    await move(run, f"r{rng.randrange(number + 1)}")
             if rng.random() < 0.15:
                 await run.end()
                 await eventually(lambda: run.terminal.advisor is not None)
@@ -420,6 +439,7 @@ def test_random_orders_under_faults_leave_the_same_books(
         for number in range(ORDERS):
             await run.found(f"r{number}")
         await run.assert_same_books()
+        await run.assert_same_prices()
         record_property("mt4: random orders under faults", ORDERS)
 
     ticks = [rng.randrange(-60, 61) for _ in range(ORDERS + 5)]
