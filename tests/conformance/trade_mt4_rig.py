@@ -113,11 +113,11 @@ class Mt4TradeRig(TradeRig):
 
     def lose_next_order(self) -> None:
         self._relays[0].lose_request(b"order", b"close")
-        self._relays[0].lose_answer(b"result")  # else it is known before anybody is told
+        self._relays[0].lose_answer(b"void")  # else it is known before anybody is told
 
     def lose_next_answer(self) -> None:
         self._relays[0].lose_answer(b"order", b"close")
-        self._relays[0].lose_answer(b"result")
+        self._relays[0].lose_answer(b"void")
 
     def slow(self, seconds: float) -> None:
         self.terminal.inject(Fault(FaultKind.LATE, seconds))

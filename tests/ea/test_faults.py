@@ -13,6 +13,7 @@ import pytest
 import zmq
 
 from livetrader_core.clock import SteppedClock
+from livetrader_core.sim.mt4_trading import REQUOTE
 from livetrader_core.sim.recording import MINUTE_MS
 from livetrader_core.sim.venue import Fault, FaultKind
 from tests.ea.client import NOON, EaClient, Keys, Refused, attached, connected, until
@@ -193,6 +194,35 @@ def test_a_journal_with_its_last_line_cut_short_is_read_as_far_as_it_is_whole() 
             again = await certainly(client, "order", "b", "EURUSD", "buy", "0.10", 0, 0, 0, 3, 0)
             assert again["repeated"]
             assert len(terminal.trading.tickets) == 2
+
+    asyncio.run(main())
+
+
+def test_what_was_given_up_is_not_done_when_its_request_comes_late() -> None:
+    late = ("EURUSD", "buy", "0.10", 0, 0, 0, 3, 0)
+
+    async def main() -> None:
+        async with attached() as terminal, connected(terminal) as client:
+            assert (await client.ask("void", "late"))["state"] == "void"
+            # Refused for a passing reason, and its second request is on its way still.
+            terminal.trading.refusals.append(REQUOTE)
+            with pytest.raises(Refused):
+                await client.order("moved")
+            assert (await client.ask("void", "moved"))["state"] == "void"
+            await client.order("done")
+            assert (await client.ask("void", "done"))["state"] == "done"
+            for _ in range(2):
+                for name in ("late", "moved"):
+                    with pytest.raises(Refused) as told:
+                        await certainly(client, "order", name, *late)
+                    assert told.value.code == "void"
+                    assert (await client.ask("result", name))["state"] == "void"
+                terminal._advisor.kill()
+                terminal.attach()
+            with pytest.raises(Refused) as told:
+                await certainly(client, "void", "no name")
+            assert told.value.code == "bad_request"
+            assert len(terminal.trading.tickets) == 1
 
     asyncio.run(main())
 

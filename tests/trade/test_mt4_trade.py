@@ -30,13 +30,14 @@ from livetrader_core.trade.base import VenueEvent
 from livetrader_core.trade.diagnosis import Probe, examine_account
 from livetrader_core.trade.mt4 import Mt4Trade
 from tests.ea.build import compiler
-from tests.ea.client import attached
+from tests.ea.client import Refused, attached, connected
 from tests.ea.terminal import EaTerminal
 from tests.support.data import proving
 from tests.support.dwx_trading import NOON, market_order, told, venue_fills
 from tests.support.dwx_venue import EURUSD, USDJPY, eventually
 from tests.support.mt4_account import held
 from tests.support.mt4_course import course, priced
+from tests.support.zmtp_relay import ZmtpRelay
 
 _S = OrderStatus
 Record = Callable[[str, object], None]
@@ -53,13 +54,14 @@ class Play:
 
     def __init__(self, terminal: EaTerminal, clock: SteppedClock, folder: Path) -> None:
         self.terminal, self.clock, self._folder = terminal, clock, folder
+        self.endpoint = terminal.endpoint
         self.seen: list[VenueEvent] = []
         self.trade: Mt4Trade = None  # type: ignore[assignment]
 
     async def begin(self, **settings: Any) -> None:
         quick = {"timeout": 0.5, "patience": 0.3, "retry": 0.01, "longest_retry": 0.05}
         self.trade = Mt4Trade(
-            self.terminal.endpoint,
+            self.endpoint,
             clock=self.clock,
             state=self._folder / "state.sqlite",
             **{**quick, **settings},
@@ -313,6 +315,34 @@ def test_an_answer_of_the_broker_that_never_came_is_found_by_what_happened(
         assert await run.status("loss") is _S.CANCELED
 
     play(scene, tmp_path)
+
+
+def test_an_order_that_was_held_up_on_a_lost_line_is_not_done_later(tmp_path: Path) -> None:
+    async def main() -> None:
+        clock = SteppedClock(NOON)
+        async with attached(clock, [course(EURUSD, [0])]) as terminal:
+            relay = ZmtpRelay(terminal.inputs["RequestPort"])
+            await relay.start()
+            run = Play(terminal, clock, tmp_path)
+            publications = f"tcp://127.0.0.1:{terminal.inputs['PublicationPort']}"
+            run.endpoint = f"tcp://127.0.0.1:{relay.port}"
+            await run.begin(publications=publications)
+            try:
+                relay.lose_request(b"order")
+                relay.lose_answer(b"void")
+                with pytest.raises(OutcomeUnknown):
+                    await run.trade.create_order(market_order("a", Side.BUY, 0.2))
+                assert await run.found("a") is None
+                async with connected(terminal) as client:
+                    with pytest.raises(Refused, match="void"):
+                        await client.order("a", lots=0.2)
+                assert not terminal.trading.tickets
+                await run.assert_same_books()
+            finally:
+                await run.end()
+                await relay.stop()
+
+    asyncio.run(main())
 
 
 def test_what_happened_while_the_adapter_was_away_is_told_when_it_is_back(tmp_path: Path) -> None:

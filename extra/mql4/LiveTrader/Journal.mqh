@@ -23,6 +23,7 @@
 #define STATE_DONE    1
 #define STATE_REFUSED 2
 #define STATE_LOST    3
+#define STATE_VOID    4
 
 struct Operation
 {

@@ -135,7 +135,8 @@ int ArgumentsOf(const string method)
    if(method == "hello" || method == "ping" || method == "account")
       return(0);
    if(method == "symbols" || method == "contract" || method == "tick" || method == "orders"
-      || method == "ticket" || method == "events" || method == "result")
+      || method == "ticket" || method == "events" || method == "result"
+      || method == "void")
       return(1);
    if(method == "watch" || method == "unwatch")
       return(-1);
@@ -178,7 +179,7 @@ bool Operate(const Request &request, string &json)
 {
    string name = request.arguments[0];
    if(!IsOperationName(name))
-      return(Fail(json, "bad_request", 0, "op must have 1 to 31 characters of A-Z a-z 0-9 . _ - / :"));
+      return(Fail(json, "bad_request", 0, OPERATION_NAMES));
    int place = FindOperation(name);
    if(place >= 0 && !MayTryAgain(place))
       return(Repeat(place, json));
@@ -216,6 +217,8 @@ bool Answer(const Request &request, string &json)
       return(TellEvents(request.arguments[0], json));
    if(method == "result")
       return(TellResult(request.arguments[0], json));
+   if(method == "void")
+      return(GiveUp(request.arguments[0], json));
    json = method == "hello" ? HelloJson() : (method == "account" ? AccountJson() : BeatJson());
    return(true);
 }

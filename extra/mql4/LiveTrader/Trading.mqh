@@ -10,6 +10,7 @@
 #define MOST_LOTS     100000.0
 #define MOST_PRICE    1000000000.0
 #define MOST_SLIPPAGE 10000
+#define OPERATION_NAMES "op must have 1 to 31 characters of A-Z a-z 0-9 . _ - / :"
 
 bool Fail(string &json, const string code, const int number, const string message)
 {
@@ -27,6 +28,7 @@ string StateName(const int state)
       case STATE_DONE:    return("done");
       case STATE_REFUSED: return("refused");
       case STATE_LOST:    return("lost");
+      case STATE_VOID:    return("void");
    }
    return("begun");
 }
@@ -89,6 +91,8 @@ bool Repeat(const int place, string &json)
    Operation operation = g_operations[place];
    if(operation.state == STATE_REFUSED)
       return(Fail(json, ErrorCode(operation.error), operation.error, "refused before"));
+   if(operation.state == STATE_VOID)
+      return(Fail(json, "void", operation.error, "it was given up before this request came"));
    if(operation.state != STATE_DONE)
       return(Fail(json, "doubt", operation.error, "begun before, and its outcome is not known"));
    json = OperationJson(operation, true);
@@ -407,6 +411,30 @@ bool TellResult(const string name, string &json)
    int place = FindOperation(name);
    if(place < 0)
       return(Fail(json, "not_found", 0, "no operation " + name + " was seen here"));
+   json = OperationJson(g_operations[place], true);
+   return(true);
+}
+
+//+------------------------------------------------------------------+
+//| void: op                                                         |
+//+------------------------------------------------------------------+
+//--- As "result"; and what was not done by now is not done later either, should its request be on
+//--- its way still.
+bool GiveUp(const string name, string &json)
+{
+   if(!IsOperationName(name))
+      return(Fail(json, "bad_request", 0, OPERATION_NAMES));
+   int place = FindOperation(name);
+   if(place < 0 || MayTryAgain(place))
+   {
+      int error = place < 0 ? 0 : g_operations[place].error;
+      place = BeginOperation(name, "void", 0);
+      if(place < 0)
+         return(Fail(json, "not_allowed", 0, "the journal file can't be written; see the Experts tab"));
+      g_operations[place].state = STATE_VOID;
+      g_operations[place].error = error;
+      EndOperation(place);
+   }
    json = OperationJson(g_operations[place], true);
    return(true);
 }

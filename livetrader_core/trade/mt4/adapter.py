@@ -303,8 +303,8 @@ class Mt4Trade(TradeBase):
         """What became of the last step of an order; the events before it are all taken."""
         if not record.operation:
             return
-        body = await self._operations.result(record.operation)
-        state = "" if body is None else str(body.get("state"))
+        body = await self._operations.give_up(record.operation)
+        state = body.get("state")
         record = self._books.order(record.order.client_order_id) or record
         if state == "begun" or record.order.status.is_final:
             return
@@ -318,8 +318,8 @@ class Mt4Trade(TradeBase):
             reason = f"stopped when the terminal did not answer: {done}"
             self._books.end(record, OrderStatus.CANCELED, reason)
         elif state == "refused":
-            number = 0 if body is None else body.get("number")
-            self._books.end(record, OrderStatus.REJECTED, f"the terminal refused: error {number}")
+            reason = f"the terminal refused: error {body.get('number')}"
+            self._books.end(record, OrderStatus.REJECTED, reason)
         else:
             self._forget(record)
 

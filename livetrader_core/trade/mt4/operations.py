@@ -44,42 +44,44 @@ class Operations:
             except LiveTraderError as error:
                 refusal = refusal_of(error)
                 if refusal is None or refusal.code == DOUBT:
-                    return await self._outcome(name, operation, line, error)
+                    return await self._outcome(name, operation, error)
                 passing = refusal.code == RETRY or refusal.number in _PASSING
                 if not (passing and again) or attempt == _ATTEMPTS - 1:
                     raise OrderRejected(f"{name}: {error}") from refusal
             await asyncio.sleep(self._pause)
         raise AssertionError("unreachable")
 
-    async def _outcome(
-        self, name: str, operation: str, sent_on: Line, why: LiveTraderError
-    ) -> Object:
+    async def _outcome(self, name: str, operation: str, why: LiveTraderError) -> Object:
         """What became of it, asked for until it is known or patience ends."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._patience
         unknown = OutcomeUnknown(f"{name}: not known whether it was done: {why}")
         while True:
             try:
-                line = self._line()
-                body = await self.result(operation, line)
+                body = await self.give_up(operation)
             except LiveTraderError as error:
                 raise unknown from error
-            if body is None:
-                if line is not sent_on:  # what was sent on the old line may still arrive
-                    raise unknown from why
-                raise OrderRejected(f"{name}: it did not arrive: {why}") from why
             if body.get("state") == "done":
                 return body
+            if body.get("state") == "void":
+                raise OrderRejected(f"{name}: it did not arrive: {why}") from why
             if body.get("state") in ("refused", "lost"):
                 raise OrderRejected(f"{name}: {body['state']}, error {body.get('number')}") from why
             if loop.time() > deadline:
                 raise unknown from why
             await asyncio.sleep(self._pause)
 
-    async def result(self, operation: str, line: Line | None = None) -> Object | None:
+    async def give_up(self, operation: str) -> Object:
+        """What became of an operation, which is not done later if it was not done by now.
+
+        Raises Unavailable.
+        """
+        return await self._line().request("void", operation)
+
+    async def result(self, operation: str) -> Object | None:
         """What is known of an operation; None: the advisor never saw it. Raises Unavailable."""
         try:
-            return await (line or self._line()).request("result", operation)
+            return await self._line().request("result", operation)
         except LiveTraderError as error:
             refusal = refusal_of(error)
             if isinstance(refusal, Refusal) and refusal.code == NOT_FOUND:
