@@ -14,7 +14,10 @@ from livetrader_core.trade.ledger import OrderLedger
 from livetrader_core.trade.metatrader.memory import Memory
 from livetrader_core.trade.mt4 import Mt4Trade
 from livetrader_core.trade.mt4.books import OrderBooks as AdvisorBooks
+from livetrader_core.trade.mt4.execution import Execution
+from livetrader_core.trade.mt4.levels import Levels
 from livetrader_core.trade.mt4.operations import Operations
+from livetrader_core.trade.mt4.steps import Steps
 from livetrader_core.trade.reconcile import Reconciler
 from livetrader_core.trade.sending import Sender
 from livetrader_core.trade.tq import TqTrade
@@ -74,14 +77,14 @@ PATHS: dict[str, tuple[Any, ...]] = {
         Mt4Trade._sync,
         Mt4Trade._take,
         Mt4Trade.create_order,
-        Mt4Trade._execute,
-        Mt4Trade._trade_at_market,
-        Mt4Trade._place_limit,
-        Mt4Trade._send,
-        Mt4Trade._do,
-        Mt4Trade._refused,
-        Mt4Trade._set_guard,
-        Mt4Trade._set_level,
+        Execution.execute,
+        Execution._trade_at_market,
+        Execution._place_limit,
+        Execution._send,
+        Execution._refused,
+        Steps.do,
+        Levels.place,
+        Levels._set,
         Mt4Trade.cancel_order,
         Mt4Trade._settle,
         Operations.do,
@@ -126,7 +129,7 @@ PATH = tuple(function for functions in PATHS.values() for function in functions)
 #: Orders that were on their way in these lines have to be found again by the next server.
 UNDER_WAY: dict[str, list[str]] = {
     "dwx": [lines_of([DwxTrade._do])[0], lines_of([DwxTrade._verify])[0]],
-    "mt4": [lines_of([Mt4Trade._do])[0], lines_of([AdvisorBooks.take])[0]],
+    "mt4": [lines_of([Steps.do])[0], lines_of([AdvisorBooks.take])[0]],
     "tq": [lines_of([TradeLine.insert])[0], lines_of([TqTrade._answered])[0]],
 }
 

@@ -345,6 +345,48 @@ def test_an_order_that_was_held_up_on_a_lost_line_is_not_done_later(tmp_path: Pa
     asyncio.run(main())
 
 
+def test_an_advisor_that_lost_its_journal_is_noticed_and_every_order_looked_at(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scene(run: Play) -> None:
+        await run.trade.create_order(market_order("in", Side.BUY, 0.3))
+        await run.waiting("loss", -50, OrderType.STOP)
+        await run.waiting("gain", 80, OrderType.LIMIT)
+        await run.waiting("low", -40, OrderType.LIMIT, 0.2, side=Side.BUY)
+        await run.waiting("far", -5000, OrderType.LIMIT, side=Side.BUY)
+        await run.waiting("gone", -5000, OrderType.LIMIT, side=Side.BUY)
+        await run.waiting("moved", -4000, OrderType.LIMIT, side=Side.BUY)
+        gone, moved = [await run.found(name) for name in ("gone", "moved")]
+        assert gone is not None
+        assert moved is not None
+        terminal = run.terminal
+        advisor, terminal.advisor = terminal.advisor, None
+        assert advisor is not None
+        advisor.kill()
+        (journal,) = terminal.files.glob("*.journal")
+        journal.unlink()
+        await run.minutes(3)
+        terminal.trading.delete(int(gone.order_id))
+        terminal.trading.modify(int(moved.order_id), 1.0500, 0.0, 0.0)
+        terminal.attach()
+        await eventually(lambda: "lost its journal" in caplog.text)
+        wanted = {"loss": _S.FILLED, "gain": _S.CANCELED, "low": _S.FILLED, "far": _S.ACCEPTED}
+        wanted |= {"gone": _S.CANCELED, "moved": _S.ACCEPTED}
+        assert {name: await run.status(name) for name in wanted} == wanted
+        assert len([e for e in run.seen if e.fill]) == 3
+        await run.assert_same_books()
+        await run.assert_same_prices()
+        # And from then on everything is told as before.
+        await run.trade.create_order(market_order("out", Side.SELL, 0.2))
+        await eventually(lambda: run.seen[-1].order.client_order_id == "out")
+        await run.end()
+        await run.begin()
+        await run.assert_same_books()
+        assert caplog.text.count("lost its journal") == 1
+
+    play(scene, tmp_path, [0, 0, -60])
+
+
 def test_what_happened_while_the_adapter_was_away_is_told_when_it_is_back(tmp_path: Path) -> None:
     async def scene(run: Play) -> None:
         await run.trade.create_order(market_order("in", Side.BUY, 0.3))

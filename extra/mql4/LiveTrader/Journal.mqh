@@ -4,7 +4,7 @@
 //|                                                                  |
 //| Lines of fields between tabs; the last field of each is a point, |
 //| so that a line that was cut short is known, and left out.        |
-//|   H version account magic          the head                      |
+//|   H version account magic mark     the head                      |
 //|   N number                         of the last event so far      |
 //|   G number                         the highest ticket seen       |
 //|   T ticket...                      a ticket as it was last seen  |
@@ -52,6 +52,7 @@ int       g_first_event = 1;    // number of the oldest one that is kept
 int       g_highest = 0;        // the highest ticket number that was seen
 int       g_journal = INVALID_HANDLE;
 bool      g_journal_ok = false;
+string    g_journal_mark = "";  // tells this journal from another one of the same account
 string    g_journal_name = "";
 
 //+------------------------------------------------------------------+
@@ -318,7 +319,11 @@ bool ReadJournal()
       if(count < 2 || fields[count - 1] != ".")
          continue;
       if(fields[0] == "H")
-         ours = (count == 5 && fields[1] == JOURNAL_VERSION);
+      {
+         ours = (count == 6 && fields[1] == JOURNAL_VERSION);
+         if(ours)
+            g_journal_mark = fields[4];
+      }
       else if(ours)
          ReadLine(fields, count);
    }
@@ -382,11 +387,14 @@ bool OpenJournal(const int account, const int magic)
    CloseJournal();
    ForgetAll();
    g_journal_name = StringFormat("livetrader-%d-%d.journal", account, magic);
+   g_journal_mark = "";
    bool found = ReadJournal();
+   if(!found)
+      g_journal_mark = NewStart();
    string fresh = g_journal_name + ".new";
    g_journal = FileOpen(fresh, FILE_WRITE | FILE_TXT | FILE_ANSI);
    g_journal_ok = (g_journal != INVALID_HANDLE);
-   WriteLine(StringFormat("H\t%s\t%d\t%d", JOURNAL_VERSION, account, magic));
+   WriteLine(StringFormat("H\t%s\t%d\t%d\t%s", JOURNAL_VERSION, account, magic, g_journal_mark));
    WriteAll();
    if(!g_journal_ok)
       return(found);

@@ -73,6 +73,7 @@ bool TellTicket(const string text, string &json)
    ReadSelected(ticket);
    json = "{";
    AddRaw(json, "order", KnownJson(ticket));
+   AddText(json, "reason", ReasonOf(ticket.comment));
    json += "}";
    return(true);
 }
@@ -122,6 +123,7 @@ bool TellEvents(const string text, string &json)
    AddRaw(json, "events", "[" + events + "]");
    AddInteger(json, "oldest", g_first_event);
    AddInteger(json, "last", g_event);
+   AddText(json, "journal", g_journal_mark);
    json += "}";
    return(true);
 }

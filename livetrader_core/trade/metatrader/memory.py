@@ -59,6 +59,8 @@ class Memory:
         self.balance: float | None = None
         #: The number of the last event that was taken; None: there was none yet.
         self.event: int | None = None
+        #: Which journal of the advisor the events are of; empty: not known.
+        self.journal = ""
         self._database: sqlite3.Connection | None = None
 
     def open(self, account: str) -> None:
@@ -97,9 +99,16 @@ class Memory:
         self.write_all([record], fills)
 
     def write_all(
-        self, records: Sequence[Record], fills: Sequence[Fill] = (), event: int | None = None
+        self,
+        records: Sequence[Record],
+        fills: Sequence[Fill] = (),
+        event: int | None = None,
+        journal: str | None = None,
     ) -> None:
-        """Keep all of it or nothing; ``event`` is the one it comes from. Raises StorageError."""
+        """Keep all of it or nothing; ``event`` is the one it comes from, of ``journal``.
+
+        Raises StorageError.
+        """
         if self._database is None:
             raise StorageError(f"state: {self.path} is closed")
         try:
@@ -109,10 +118,13 @@ class Memory:
                 self._insert_fills(database, fills)
                 if event is not None:
                     self._note(database, "event", event)
+                if journal is not None:
+                    self._note(database, "journal", journal)
         except sqlite3.Error as error:
             raise StorageError(f"state: {self.path}: {error}") from error
         self.records.update({record.order.client_order_id: record for record in records})
         self.event = self.event if event is None else event
+        self.journal = self.journal if journal is None else journal
         self.fills.update({fill.trade_id: fill for fill in fills})
 
     def note_balance(self, balance: float) -> None:
@@ -131,7 +143,7 @@ class Memory:
         return database
 
     @staticmethod
-    def _note(database: sqlite3.Connection, name: str, value: float) -> None:
+    def _note(database: sqlite3.Connection, name: str, value: float | str) -> None:
         database.execute("INSERT OR REPLACE INTO notes VALUES (?, ?)", (name, json.dumps(value)))
 
     @staticmethod
@@ -181,6 +193,8 @@ class Memory:
             self.balance = float(json.loads(noted["balance"]))
         if "event" in noted:
             self.event = int(json.loads(noted["event"]))
+        if "journal" in noted:
+            self.journal = str(json.loads(noted["journal"]))
 
 
 def _guard(data: Any) -> Guard | None:

@@ -6,7 +6,6 @@ import asyncio
 import logging
 import secrets
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from livetrader_core.clock import Clock, parse_clock
@@ -17,47 +16,40 @@ from livetrader_core.errors import (
     LiveTraderError,
     NotConnected,
     OrderRejected,
-    OutcomeUnknown,
-    ProtocolError,
     Unavailable,
-    UnknownSymbol,
 )
 from livetrader_core.market.finding import Finding, Verdict
 from livetrader_core.market.metatrader import settings
 from livetrader_core.market.metatrader.servertime import EET_US, server_time
 from livetrader_core.market.mt4 import fields
 from livetrader_core.market.mt4.address import ENDPOINT, Address
-from livetrader_core.market.mt4.contracts import Terms
 from livetrader_core.market.mt4.hub import Hub, User, hub_of
 from livetrader_core.market.mt4.line import Line
-from livetrader_core.market.mt4.messages import Publication, Quote
-from livetrader_core.market.mt4.refusal import NOT_FOUND, refusal_of
+from livetrader_core.market.mt4.messages import Publication
 from livetrader_core.models import (
     Balance,
-    Contract,
     Fill,
     Order,
     OrderStatus,
     OrderType,
     Position,
-    Side,
-    market_of,
 )
 from livetrader_core.rpc.keys import KeyPair
 from livetrader_core.trade.base import Abilities, TradeBase, VenueEvent
 from livetrader_core.trade.events import EventStream
-from livetrader_core.trade.metatrader.guards import Guard, Guarded, guard_of, level_of
 from livetrader_core.trade.metatrader.memory import Memory, Record
 from livetrader_core.trade.metatrader.positions import (
     hedged_pair,
     net_positions,
-    opposing,
-    symbol_of,
 )
-from livetrader_core.trade.metatrader.trades import Trade
 from livetrader_core.trade.mt4.books import STEP, OrderBooks
-from livetrader_core.trade.mt4.messages import OrderEvent, Ticket, at_market, type_of
+from livetrader_core.trade.mt4.execution import Execution
+from livetrader_core.trade.mt4.levels import Levels
+from livetrader_core.trade.mt4.looking import Looking
+from livetrader_core.trade.mt4.messages import OrderEvent
 from livetrader_core.trade.mt4.operations import Operations
+from livetrader_core.trade.mt4.steps import Steps
+from livetrader_core.trade.mt4.terminal import Terminal
 
 log = logging.getLogger(__name__)
 
@@ -112,7 +104,6 @@ class Mt4Trade(TradeBase):
         self._address = Address.of(endpoint, publications, token, keys, server_key)
         self._zone = server_time(time_zone)
         self.markets = settings.markets(markets)
-        self._suffix = settings.suffix(suffix)
         self._slippage = _slippage(slippage)
         self._timeout = settings.seconds("timeout", timeout)
         self._hello = settings.seconds("connect_timeout", connect_timeout)
@@ -123,20 +114,26 @@ class Mt4Trade(TradeBase):
         host, port = self._address.requests.host, self._address.requests.port
         own = user_folder("XDG_STATE_HOME", ".local/state") / f"mt4-{host}-{port}.sqlite"
         self._memory = Memory(own if state is None else Path(state))
+        self._terminal = Terminal(self._working, self.markets, settings.suffix(suffix))
         self._books = OrderBooks(
             self._memory,
-            self._symbol,
+            self._terminal.symbol,
             self._zone.moment,
-            self._costs,
+            self._terminal.costs,
             self._clock.now,
             self._events.put,
         )
         self._operations = Operations(
             self._working, min(_PAUSE, self._retry), settings.seconds("patience", patience)
         )
+        self._steps = Steps(self._books, self._operations, self._sync)
+        self._levels = Levels(self._terminal, self._books, self._steps)
+        self._execution = Execution(
+            self._terminal, self._books, self._steps, self._levels, self._slippage
+        )
+        self._looking = Looking(self._terminal, self._books)
         #: The number of the account; known when it is connected.
         self.account_id = ""
-        self._contracts: dict[str, Contract] = {}
         self._hub: Hub | None = None
         self._user = User(self._on_publication, lambda: self._wake.set())
         self._line: Line | None = None
@@ -239,23 +236,33 @@ class Mt4Trade(TradeBase):
             body = await self._working().request("events", after)
             events = [OrderEvent.read(item) for item in fields.items(body, "events")]
             last, oldest = fields.integer(body, "last"), fields.integer(body, "oldest")
-            if oldest > after + 1 and events:
-                log.error(
-                    "%s: order events %d to %d are no longer kept there; orders are looked at",
-                    self._address,
-                    after + 1,
-                    oldest - 1,
-                )
+            journal = fields.text(body, "journal")
+            if oldest > after + 1 or self._memory.journal not in ("", journal):
+                await self._look(after, journal)
+                continue
             for event in events:
-                self._take(event)
+                self._take(event, journal)
             if not events or events[-1].number >= last:
                 return
 
-    def _take(self, event: OrderEvent) -> None:
+    def _take(self, event: OrderEvent, journal: str) -> None:
         if event.number <= (self._memory.event or 0):
             return
-        ours = event.ticket.trade.magic == self._working().greeting.magic
-        self._books.take(event, ours)
+        if not self._memory.journal:
+            self._memory.write_all([], journal=journal)
+        self._books.take(event, self._terminal.owns(event.ticket.trade))
+
+    async def _look(self, after: int, journal: str) -> None:
+        """Events are missing: look at every order in their place."""
+        log.error(
+            "%s: the advisor no longer knows what happened after event %d%s; every order is "
+            "looked at",
+            self._address,
+            after,
+            "" if self._memory.journal in ("", journal) else ", it has lost its journal",
+        )
+        event = await self._looking.look()
+        self._memory.write_all([], event=event, journal=journal)
 
     async def _refresh(self) -> None:
         """Bring all orders up to date, also those of which no event can tell."""
@@ -268,34 +275,9 @@ class Mt4Trade(TradeBase):
 
     async def _adopt(self) -> None:
         """At the first start with a file: what is open is known from now on."""
-        event, tickets = await self._tickets()
-        for ticket in tickets:
-            if ticket.trade.client_order_id and self._ours(ticket.trade):
-                self._books.adopt(ticket)
-        self._memory.write_all([], event=event)
-
-    async def _tickets(self) -> tuple[int, list[Ticket]]:
-        """What is open or pending, oldest first, and the last event before."""
-        found: list[Ticket] = []
-        event, place = 0, 0
-        while True:
-            body = await self._working().request("orders", place)
-            event = event or fields.integer(body, "event")
-            found += [Ticket.read(item) for item in fields.items(body, "orders")]
-            beyond = fields.integer(body, "next")
-            if not beyond:
-                return event, found
-            if beyond <= place:
-                raise ProtocolError(f"next: goes back to {beyond} from {place}")
-            place = beyond
-
-    async def _trades(self) -> dict[int, Trade]:
-        """Our positions and orders, oldest first."""
-        _, tickets = await self._tickets()
-        return {t.trade.ticket: t.trade for t in tickets if self._ours(t.trade)}
-
-    def _ours(self, trade: Trade) -> bool:
-        return trade.magic == self._working().greeting.magic
+        body = await self._working().request("events", 0)
+        event = await self._looking.look()
+        self._memory.write_all([], event=event, journal=fields.text(body, "journal"))
 
     # ---- what is in doubt
 
@@ -309,7 +291,7 @@ class Mt4Trade(TradeBase):
         if state == "begun" or record.order.status.is_final:
             return
         if record.guard is not None:
-            await self._settle_guard(record, record.guard)
+            await self._levels.settle(record, record.guard)
             return
         if state == "done" and record.order.type is not OrderType.MARKET:
             return  # it works, and its events are told
@@ -321,19 +303,7 @@ class Mt4Trade(TradeBase):
             reason = f"the terminal refused: error {body.get('number')}"
             self._books.end(record, OrderStatus.REJECTED, reason)
         else:
-            self._forget(record)
-
-    async def _settle_guard(self, record: Record, guard: Guard) -> None:
-        trades = await self._trades()
-        held = [trades[one.ticket] for one in guard.tickets if one.ticket in trades]
-        if held and all(level_of(trade, guard.gain) == guard.level for trade in held):
-            self._books.accept(record, held[0].ticket)
-        else:
-            self._forget(record)
-
-    def _forget(self, record: Record) -> None:
-        unsent = record.order.but(status=OrderStatus.UNKNOWN, reason="not seen by the terminal")
-        self._memory.write(Record(unsent))
+            self._books.forget(record)
 
     # ---- orders
 
@@ -346,14 +316,14 @@ class Mt4Trade(TradeBase):
         async with self._turn:
             try:
                 await self._sync()
-                trades = await self._trades()
+                trades = await self._terminal.trades()
             except LiveTraderError as error:
                 raise NotConnected(f"{name} was not sent: {error}") from error
             known = self._books.order(order.client_order_id)
             if known is not None and known.order.status is not OrderStatus.UNKNOWN:
                 return known.order
             sent = order.but(status=OrderStatus.SUBMITTED, filled=0.0, average_price=0.0)
-            await self._execute(Record(sent), trades)
+            await self._execution.execute(Record(sent), trades)
         done = self._books.order(order.client_order_id)
         return order.but(
             status=OrderStatus.ACCEPTED, order_id="" if done is None else done.order.order_id
@@ -367,7 +337,7 @@ class Mt4Trade(TradeBase):
             raise InvalidRequest(
                 f"{name}: at MetaTrader 4 a client_order_id has letters, digits and . _ - : only"
             )
-        contract = await self._contract(order.symbol)
+        contract = await self._terminal.contract(order.symbol)
         if abs(contract.round_quantity(order.quantity) - order.quantity) > 1e-9:
             raise OrderRejected(
                 f"{name}: quantity {order.quantity:g} is not a number of lots in steps of "
@@ -381,139 +351,6 @@ class Mt4Trade(TradeBase):
                 raise OrderRejected(
                     f"{name}: {field} {value:g} is no price of {order.symbol}: its tick is {tick:g}"
                 )
-
-    async def _execute(self, record: Record, trades: dict[int, Trade]) -> None:
-        """Do all steps of an order. Raises OrderRejected if nothing was done, OutcomeUnknown."""
-        order = record.order
-        against = opposing(trades.values(), self._name(order.symbol), order.side)
-        guard = guard_of(order, against)
-        try:
-            if guard is not None:
-                await self._set_guard(replace(record, guard=guard), guard, trades)
-            elif order.type is OrderType.MARKET:
-                await self._trade_at_market(record, against)
-            elif order.type is OrderType.LIMIT:
-                await self._place_limit(record)
-            else:
-                await self._send(record, type_of(order), order.quantity, order.stop_price)
-        except OrderRejected as error:
-            self._refused(record, str(error))
-        except NotConnected:
-            self._not_sent(record)
-            raise
-
-    async def _trade_at_market(self, record: Record, against: Sequence[Trade]) -> None:
-        """Close what stands against it, oldest first, and open the rest."""
-        order = record.order
-        left = order.quantity
-        for number, trade in enumerate(against, 1):
-            lots = min(left, trade.lots)
-            operation = f"{order.client_order_id}{STEP}{number}"
-            await self._do(record, "close", operation, trade.ticket, lots, self._slippage)
-            record = self._books.order(order.client_order_id) or record
-            left = round(order.quantity - record.order.filled, 8)
-            if left <= 0:
-                return
-        await self._send(record, at_market(order.side), left, 0.0, self._slippage)
-
-    async def _place_limit(self, record: Record) -> None:
-        """At the market as long as that is at its price or better, else as a pending order."""
-        order = record.order
-        while await self._is_marketable(order):
-            try:
-                kind = at_market(order.side)
-                await self._send(record, kind, order.quantity, order.price, 0, again=False)
-                return
-            except OrderRejected as error:
-                refusal = refusal_of(error)
-                if refusal is None or refusal.number not in (135, 136, 138):
-                    raise
-        await self._send(record, type_of(order), order.quantity, order.price)
-
-    async def _is_marketable(self, order: Order) -> bool:
-        line, code = self._working(), self._name(order.symbol)
-        try:
-            quote = Quote.read(await line.request("tick", code))
-        except LiveTraderError as error:
-            raise NotConnected(f"order {order.client_order_id} was not sent: {error}") from error
-        if order.side is Side.BUY:
-            return quote.ask <= order.price
-        return quote.bid >= order.price
-
-    async def _send(
-        self,
-        record: Record,
-        kind: str,
-        lots: float,
-        price: float,
-        slippage: int = 0,
-        again: bool = True,
-    ) -> None:
-        order = record.order
-        arguments = (self._name(order.symbol), kind, lots, price, 0, 0, slippage, 0)
-        await self._do(record, "order", order.client_order_id, *arguments, again=again)
-
-    async def _do(
-        self,
-        record: Record,
-        method: str,
-        operation: str,
-        *arguments: str | int | float,
-        again: bool = True,
-    ) -> None:
-        """One step, and the events that it makes. Raises OrderRejected, OutcomeUnknown."""
-        name = f"order {record.order.client_order_id}"
-        self._books.begin(replace(record, operation=operation))
-        await self._operations.do(name, method, operation, *arguments, again=again)
-        try:
-            await self._sync()
-        except LiveTraderError as error:
-            raise OutcomeUnknown(f"{name}: what became of it could not be seen: {error}") from error
-
-    def _refused(self, record: Record, reason: str) -> None:
-        """End an order at its first refusal. Raises OrderRejected if nothing of it was done."""
-        now = self._books.order(record.order.client_order_id) or record
-        if now.order.filled:
-            self._books.end(now, OrderStatus.CANCELED, reason)
-            return
-        self._books.end(now, OrderStatus.REJECTED, reason)
-        raise OrderRejected(reason)
-
-    def _not_sent(self, record: Record) -> None:
-        """A step did not leave: what was done before stands, and the rest is not done later."""
-        now = self._books.order(record.order.client_order_id) or record
-        if now.order.filled:
-            self._books.end(now, OrderStatus.CANCELED, "the line was lost before its next step")
-        else:
-            self._forget(now)
-
-    # ---- levels of positions
-
-    async def _set_guard(self, record: Record, guard: Guard, trades: dict[int, Trade]) -> None:
-        """Set an order as a level of the positions that it closes: of all of them, or of none."""
-        done: list[Guarded] = []
-        try:
-            for one in guard.tickets:
-                await self._set_level(record, trades[one.ticket], guard, guard.level)
-                done.append(one)
-        except OrderRejected:
-            now = await self._trades() if done else {}
-            for one in done:
-                if one.ticket in now:
-                    await self._set_level(record, now[one.ticket], guard, 0.0)
-            raise
-        now_known = self._books.order(record.order.client_order_id) or record
-        if not now_known.order.status.is_final:
-            self._books.accept(now_known, guard.tickets[0].ticket)
-
-    async def _set_level(self, record: Record, trade: Trade, guard: Guard, level: float) -> None:
-        """Set one level and leave the other as it is. Raises OrderRejected, OutcomeUnknown."""
-        operation = self._unique(record.order.client_order_id)
-        levels = _levels(trade, guard, level)
-        await self._do(record, "modify", operation, trade.ticket, 0, *levels, 0)
-
-    def _unique(self, client_order_id: str) -> str:
-        return f"{client_order_id}{STEP}{secrets.token_hex(4)}"
 
     # ---- changing and canceling
 
@@ -544,7 +381,7 @@ class Mt4Trade(TradeBase):
                 return order
             await self._check(order.but(**{field: level}))
             if record.guard is not None:
-                await self._move_guard(record, record.guard, level)
+                await self._levels.move(record, record.guard, level)
             else:
                 await self._reprice(record, level)
             await self._sync()
@@ -552,39 +389,16 @@ class Mt4Trade(TradeBase):
 
     async def _reprice(self, record: Record, price: float) -> None:
         """Change the price of a pending order, and nothing else of its ticket."""
-        _, tickets = await self._tickets()
+        _, tickets = await self._terminal.tickets()
         for ticket in tickets:
             trade = ticket.trade
             if trade.ticket == record.ticket:
                 levels = (trade.stop_loss, trade.take_profit)
-                await self._change(record, trade.ticket, price, *levels, ticket.expiration // 1000)
+                until = ticket.expiration // 1000
+                await self._steps.change(record, trade.ticket, price, *levels, until)
                 return
         name = f"order {record.order.client_order_id}"
         raise OrderRejected(f"{name}: it cannot be modified, it works no longer")
-
-    async def _move_guard(self, record: Record, guard: Guard, level: float) -> None:
-        """Move a level of positions: of all of them, or of none."""
-        trades = await self._trades()
-        carriers = [trades[one.ticket] for one in guard.tickets if one.ticket in trades]
-        moved: list[Trade] = []
-        try:
-            for trade in carriers:
-                await self._change(record, trade.ticket, 0, *_levels(trade, guard, level), 0)
-                moved.append(trade)
-        except OrderRejected:
-            for trade in moved:
-                await self._change(record, trade.ticket, 0, *_levels(trade, guard, guard.level), 0)
-            raise
-
-    async def _change(self, record: Record, ticket: int, *arguments: float) -> None:
-        """``arguments``: price, stop-loss, take-profit, expiration (server seconds).
-
-        Raises OrderRejected, OutcomeUnknown, NotConnected.
-        """
-        name, operation = record.order.client_order_id, self._unique(record.order.client_order_id)
-        await self._operations.do(
-            f"change of order {name}", "modify", operation, ticket, *arguments
-        )
 
     def _at_work(self, client_order_id: str, wish: str) -> Record:
         """The record of an order that works. Raises OrderRejected."""
@@ -597,30 +411,19 @@ class Mt4Trade(TradeBase):
 
     async def cancel_order(self, client_order_id: str) -> None:
         """As :meth:`TradeBase.cancel_order`."""
-        name = f"order {client_order_id}"
         async with self._turn:
             await self._sync()
             record = self._at_work(client_order_id, "canceled")
             if record.guard is not None:
-                await self._take_away(record, record.guard)
+                await self._levels.take_away(record, record.guard)
                 return
-            operation = self._unique(client_order_id)
-            await self._operations.do(f"cancel of {name}", "delete", operation, record.ticket)
+            await self._steps.delete(record)
             await self._sync()
-
-    async def _take_away(self, record: Record, guard: Guard) -> None:
-        trades = await self._trades()
-        for one in guard.tickets:
-            if one.ticket in trades:
-                await self._set_level(record, trades[one.ticket], guard, 0.0)
-        now = self._books.order(record.order.client_order_id) or record
-        if not now.order.status.is_final:
-            self._books.end(now, OrderStatus.CANCELED, "")
 
     async def close_hedged(self) -> None:
         """As :meth:`TradeBase.close_hedged`, by market orders, which costs the spread."""
         async with self._turn:
-            while pair := hedged_pair(list((await self._trades()).values())):
+            while pair := hedged_pair(list((await self._terminal.trades()).values())):
                 lots = min(one.lots for one in pair)
                 log.warning("%g lots of %s are closed on both sides", lots, pair[0].name)
                 for one in pair:
@@ -653,16 +456,9 @@ class Mt4Trade(TradeBase):
         body = await self._operations.result(client_order_id)
         if body is None or body.get("state") != "done":
             return
-        try:
-            told = await self._working().request("ticket", fields.integer(body, "ticket", 1))
-        except LiveTraderError as error:
-            refusal = refusal_of(error)
-            if refusal is None or refusal.code != NOT_FOUND:
-                raise
-            return
-        ticket = Ticket.read(fields.object_of(told, "order"))
-        if ticket.trade.client_order_id == client_order_id:
-            self._books.adopt(ticket)
+        found = await self._terminal.ticket(fields.integer(body, "ticket", 1))
+        if found is not None and found[0].trade.client_order_id == client_order_id:
+            self._books.adopt(found[0])
 
     async def fetch_open_orders(self) -> list[Order]:
         """Pending orders of the whole account; those of others are called ``mt4:`` and ticket.
@@ -671,7 +467,7 @@ class Mt4Trade(TradeBase):
         """
         async with self._turn:
             await self._sync()
-            _, tickets = await self._tickets()
+            _, tickets = await self._terminal.tickets()
         ours = {r.ticket: r.order for r in self._books.working if r.guard is None and r.ticket}
         pending = [ticket.trade for ticket in tickets if ticket.trade.pending]
         found = [ours.get(trade.ticket) or self._books.found(trade) for trade in pending]
@@ -688,8 +484,8 @@ class Mt4Trade(TradeBase):
         """What we hold, net by symbol, at the average price of the side that is left."""
         async with self._turn:
             await self._sync()
-            trades = await self._trades()
-        return net_positions(list(trades.values()), self._symbol)
+            trades = await self._terminal.trades()
+        return net_positions(list(trades.values()), self._terminal.symbol)
 
     async def fetch_balance(self) -> list[Balance]:
         """The account, with all that is in it."""
@@ -732,49 +528,8 @@ class Mt4Trade(TradeBase):
         told = f"{limits}; ours carry the magic number {greeting.magic}"
         return [*found, Finding("limits", Verdict.OK, told, "inputs of the advisor")]
 
-    # ---- symbols
-
-    async def _contract(self, symbol: str) -> Contract:
-        """Raises UnknownSymbol, NotConnected."""
-        market = market_of(symbol)
-        if market not in self.markets:
-            raise UnknownSymbol(f"{symbol}: this terminal trades {', '.join(self.markets)}")
-        known = self._contracts.get(symbol)
-        if known is not None:
-            return known
-        line = self._working()
-        try:
-            terms = Terms.read(await line.request("contract", self._name(symbol)))
-        except LiveTraderError as error:
-            refusal = refusal_of(error)
-            if refusal is not None and refusal.code == NOT_FOUND:
-                raise UnknownSymbol(f"{symbol}: the terminal has no such symbol") from refusal
-            raise NotConnected(f"{symbol}: its contract is not known: {error}") from error
-        contract = terms.contract(symbol, line.greeting.leverage, None)
-        self._contracts[symbol] = contract
-        return contract
-
-    def _costs(self, symbol: str, price: float, amount: float) -> float:
-        """``amount`` of the account's currency in that of the contract, where the pair tells it."""
-        code = symbol[len(market_of(symbol)) + 1 :]
-        base, quote = code[:3], code[3:6]
-        currency = self._working().greeting.currency
-        return round(amount * price, 2) if currency == base and currency != quote else amount
-
-    def _name(self, symbol: str) -> str:
-        return symbol[len(market_of(symbol)) + 1 :] + self._suffix
-
-    def _symbol(self, name: str) -> str:
-        return symbol_of(name, self.markets, self._suffix)
-
 
 def _slippage(value: object) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= 10_000:
         raise ConfigError(f"slippage: must be points from 0 to 10000, not {value!r}")
     return value
-
-
-def _levels(trade: Trade, guard: Guard, level: float) -> tuple[float, float]:
-    """Stop-loss and take-profit of ``trade`` with the one of ``guard`` at ``level``."""
-    loss, gain = level_of(trade, False), level_of(trade, True)
-    return (loss, level) if guard.gain else (level, gain)

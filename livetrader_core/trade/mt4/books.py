@@ -76,6 +76,11 @@ class OrderBooks:
         order = record.order.but(status=OrderStatus.ACCEPTED, order_id=str(ticket), reason="")
         self._write(replace(record, order=order))
 
+    def forget(self, record: Record) -> None:
+        """``record`` never arrived, as far as the terminal tells."""
+        unsent = record.order.but(status=OrderStatus.UNKNOWN, reason="not seen by the terminal")
+        self.memory.write(Record(unsent))
+
     def _write(self, record: Record) -> None:
         self.memory.write(record)
         if record.order.status is not OrderStatus.REJECTED:
@@ -95,6 +100,13 @@ class OrderBooks:
 
     def take(self, event: OrderEvent, ours: bool) -> None:
         """Take the next ``event``; one that is not ``ours`` counts as taken."""
+        self._keep(self._changes(event) if ours else [], event.number)
+
+    def see(self, event: OrderEvent) -> None:
+        """Take what was found by looking, as if it had been told; its number does not count."""
+        self._keep(self._changes(event), None)
+
+    def _changes(self, event: OrderEvent) -> list[_Change]:
         handle = {
             "opened": self._on_opened,
             "filled": self._on_opened,
@@ -104,7 +116,7 @@ class OrderBooks:
             "closed": self._on_closed,
             "deleted": self._on_deleted,
         }[event.kind]
-        self._keep(handle(event) if ours else [], event.number)
+        return handle(event)
 
     def _keep(self, changes: Sequence[_Change], number: int | None) -> None:
         last = {c.record.order.client_order_id: c.record for c in changes}

@@ -13,7 +13,7 @@ from livetrader_core.market.mt4.refusal import DOUBT, NOT_FOUND, RETRY, Refusal,
 
 #: Errors of MQL4 after which nothing was done, and the next attempt may succeed: price changed,
 #: off quotes, requote.
-_PASSING = frozenset({135, 136, 138})
+PASSING = frozenset({135, 136, 138})
 _ATTEMPTS = 4
 
 
@@ -45,7 +45,7 @@ class Operations:
                 refusal = refusal_of(error)
                 if refusal is None or refusal.code == DOUBT:
                     return await self._outcome(name, operation, error)
-                passing = refusal.code == RETRY or refusal.number in _PASSING
+                passing = refusal.code == RETRY or refusal.number in PASSING
                 if not (passing and again) or attempt == _ATTEMPTS - 1:
                     raise OrderRejected(f"{name}: {error}") from refusal
             await asyncio.sleep(self._pause)
