@@ -67,7 +67,7 @@ async def line_to(
     hub.join(heard.user)
     try:
         opened = await hub.line(timeout, 1.0)
-        await eventually(lambda: b"beat|" in advisor.subscribed)
+        await eventually(lambda: {b"beat|", b"event|", b"account|"} <= advisor.subscribed)
         yield opened, heard
     finally:
         await hub.leave(heard.user)
