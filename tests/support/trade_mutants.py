@@ -32,6 +32,7 @@ from livetrader_core.trade.dwx import DwxTrade
 from livetrader_core.trade.metatrader.trades import Trade
 from livetrader_core.trade.mt4 import Mt4Trade
 from livetrader_core.trade.mt4.messages import OrderEvent
+from livetrader_core.trade.mt4.terminal import Terminal
 from livetrader_core.trade.paper import PaperTrade
 from livetrader_core.trade.tq import TqTrade
 
@@ -319,16 +320,22 @@ class NeverCloses(DwxTrade):
         return None
 
 
+class NewestFirst(Terminal):
+    async def trades(self) -> dict[int, Trade]:
+        return dict(reversed((await super().trades()).items()))
+
+
 @caught_by("T54")
 class NewestFirstAtOurAdvisor(Mt4Trade):
-    async def _trades(self) -> dict[int, Trade]:
-        return dict(reversed((await super()._trades()).items()))
+    async def connect(self) -> None:
+        self._terminal = NewestFirst(self._working, self.markets, "")
+        await super().connect()
 
 
 @caught_by("T41", "T46")
 class HearsNoEvents(Mt4Trade):
-    def _take(self, event: OrderEvent) -> None:
-        self._memory.write_all([], event=event.number)
+    def _take(self, event: OrderEvent, journal: str) -> None:
+        self._memory.write_all([], event=event.number, journal=journal)
 
 
 @caught_by("T43", "T47")

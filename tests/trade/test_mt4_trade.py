@@ -387,6 +387,43 @@ def test_an_advisor_that_lost_its_journal_is_noticed_and_every_order_looked_at(
     play(scene, tmp_path, [0, 0, -60])
 
 
+def test_a_close_that_the_history_tells_later_is_not_done_again(tmp_path: Path) -> None:
+    async def scene(run: Play) -> None:
+        for name in ("a", "b"):
+            await run.trade.create_order(market_order(name, Side.BUY, 0.2))
+        run.terminal.switches.stray_history = True
+        await run.trade.create_order(market_order("out", Side.SELL, 0.3))
+        assert held(run.terminal.trading) == {EURUSD: 0.1}
+        await run.minutes()
+        order = await run.found("out")
+        assert order is not None
+        assert (order.status, order.filled) == (_S.SUBMITTED, 0.0)
+        run.terminal.switches.stray_history = False
+        await eventually(lambda: run.seen[-1].order.client_order_id == "out")
+        assert await run.status("out") is _S.FILLED
+        await run.assert_same_books()
+        assert not [t for t in run.terminal.trading.history if t.kind.sign < 0]
+
+    play(scene, tmp_path)
+
+
+def test_a_close_that_the_history_never_tells_is_no_fill(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scene(run: Play) -> None:
+        await run.trade.create_order(market_order("in", Side.BUY, 0.2))
+        run.terminal.switches.stray_history = True
+        await run.trade.create_order(market_order("out", Side.SELL, 0.2))
+        await eventually(lambda: run.seen[-1].order.status is _S.CANCELED)
+        assert run.seen[-1].order.client_order_id == "out"
+        assert "All History" in run.seen[-1].order.reason
+        assert "All History" in caplog.text
+        assert await run.trade.fetch_positions() == []
+        assert [fill.client_order_id for fill in await run.trade.fetch_fills()] == ["in"]
+
+    play(scene, tmp_path)
+
+
 def test_what_happened_while_the_adapter_was_away_is_told_when_it_is_back(tmp_path: Path) -> None:
     async def scene(run: Play) -> None:
         await run.trade.create_order(market_order("in", Side.BUY, 0.3))
@@ -494,7 +531,10 @@ def test_random_orders_under_faults_leave_the_same_books(
                 fault = Fault(rng.choice(faults), rng.uniform(0.0, 0.1))
                 if run.terminal.advisor is not None or fault.kind is not FaultKind.DROP:
                     run.terminal.inject(fault)
+            # The history tells of what is closed a little later.
+            run.terminal.switches.stray_history = rng.random() < 0.2
             await place(run, number)
+            run.terminal.switches.stray_history = False
             if rng.random() < 0.2:
                 with suppress(LiveTraderError):
                     await run.trade.cancel_order(f"r{rng.randrange(number + 1)}")

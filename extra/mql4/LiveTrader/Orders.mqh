@@ -90,10 +90,13 @@ bool Explains(const Operation &operation, const string kind, const Ticket &ticke
    return(operation.kind == "modify" && kind == "modified");
 }
 
-//--- One that was given up may have been done all the same.
-bool IsOpenEnded(const int state)
+//--- One that was given up may have been done all the same; of a close that was done the history may
+//--- tell the price later.
+bool IsOpenEnded(const Operation &operation)
 {
-   return(state == STATE_BEGUN || state == STATE_LOST);
+   if(operation.state == STATE_DONE)
+      return(operation.kind == "close" && operation.price <= 0.0);
+   return(operation.state == STATE_BEGUN || operation.state == STATE_LOST);
 }
 
 //--- The operation that an event comes from, if it is one of ours; what was begun and not answered
@@ -105,7 +108,7 @@ string Settle(const string kind, const int rest, const Ticket &ticket)
    int count = ArraySize(g_operations);
    for(int i = count - 1; i >= 0 && i > count - 200; i--)
    {
-      if(!IsOpenEnded(g_operations[i].state) || !Explains(g_operations[i], kind, ticket))
+      if(!IsOpenEnded(g_operations[i]) || !Explains(g_operations[i], kind, ticket))
          continue;
       FillIn(i, ticket, rest);
       EndOperation(i);

@@ -295,6 +295,8 @@ class Mt4Trade(TradeBase):
             return
         if state == "done" and record.order.type is not OrderType.MARKET:
             return  # it works, and its events are told
+        if state == "done" and not self._books.has_fill_of(record, fields.integer(body, "ticket")):
+            return  # the terminal tells of what is closed some seconds later
         if record.order.filled:
             done = f"{record.order.filled:g} of {record.order.quantity:g} done"
             reason = f"stopped when the terminal did not answer: {done}"

@@ -55,6 +55,11 @@ class OrderBooks:
         """What is known of an order."""
         return self.memory.records.get(client_order_id)
 
+    def has_fill_of(self, record: Record, ticket: int) -> bool:
+        """Whether what the last step of ``record`` did to ``ticket`` was told."""
+        opens = record.operation == record.order.client_order_id
+        return f"{ticket}-{'open' if opens else 'close'}" in self.memory.fills
+
     @property
     def working(self) -> list[Record]:
         """The records whose orders are not over."""
@@ -193,7 +198,9 @@ class OrderBooks:
     def _on_closed(self, event: OrderEvent) -> list[_Change]:
         changes: list[_Change] = []
         closer = self._closer(event)
-        if closer is not None:
+        if event.reason == "unknown":
+            changes += self._untold(event, closer)
+        elif closer is not None:
             fill = self._close_fill(closer.order, event.ticket)
             if fill.trade_id not in self.memory.fills:
                 changes.append(_Change(replace(closer, order=with_fill(closer.order, fill)), fill))
@@ -203,6 +210,18 @@ class OrderBooks:
             if record.guard is not None and not record.order.status.is_final:
                 changes += self._follow(record, record.guard, event)
         return changes
+
+    def _untold(self, event: OrderEvent, closer: Record | None) -> list[_Change]:
+        """A position that is gone, and the terminal has nothing of it in its history."""
+        reason = (
+            f"ticket {event.ticket.trade.ticket} is closed, and the terminal does not tell at what "
+            "price: show All History there, and compare the books"
+        )
+        log.error("%s", reason)
+        if closer is None or closer.order.status.is_final:
+            return []
+        ended = closer.order.but(status=OrderStatus.CANCELED, reason=reason)
+        return [_Change(replace(closer, order=ended))]
 
     def _closer(self, event: OrderEvent) -> Record | None:
         """The order that closed it: by an operation, or because it is a level of the ticket."""

@@ -65,7 +65,8 @@ class Execution:
             operation = f"{order.client_order_id}{STEP}{number}"
             await self._steps.do(record, "close", operation, trade.ticket, lots, self._slippage)
             record = self._books.order(order.client_order_id) or record
-            left = round(order.quantity - record.order.filled, 8)
+            # Not by the fills: the terminal may tell of a closed position some seconds later.
+            left = round(left - lots, 8)
             if left <= 0:
                 return
         await self._send(record, at_market(order.side), left, 0.0, self._slippage)
