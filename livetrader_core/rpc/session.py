@@ -9,35 +9,27 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
-from typing import Any
 
 import zmq
 
 from livetrader_core.errors import LiveTraderError, NotConnected, ProtocolError, RequestTimeout
 from livetrader_core.models import (
-    Balance,
     Clock,
-    Contract,
     FeedState,
     FeedStatus,
-    Fill,
-    KillState,
     Kline,
     Klines,
-    Order,
-    Position,
-    Reconciliation,
     TradeEvent,
 )
-from livetrader_core.outstanding import Outstanding
 from livetrader_core.rpc import calls, protocol
-from livetrader_core.rpc.calls import Joined, State
+from livetrader_core.rpc.calls import Joined
 from livetrader_core.rpc.client import AsyncClient, client_socket
 from livetrader_core.rpc.endpoints import Endpoint
 from livetrader_core.rpc.keys import Keys
+from livetrader_core.rpc.requests import RemoteRequests
 from livetrader_core.rpc.sockets import LoopSocket, receive_frame
-from livetrader_core.session import Listener, Session, SessionInfo
+from livetrader_core.rpc.streams import CaughtUp, Stream
+from livetrader_core.session import Listener, SessionInfo
 from livetrader_core.timeframe import duration_ms
 
 log = logging.getLogger(__name__)
@@ -51,54 +43,11 @@ _AT_ONCE = 16
 _PAUSE, _LONGEST_PAUSE = 0.05, 1.0
 
 
-@dataclass
-class _Stream:
-    """A subscription, and how far it was delivered."""
-
-    symbol: str
-    timeframe: str
-    topic: bytes
-    #: Done when the server has answered; None from then on.
-    joining: asyncio.Future[None] | None
-    #: Publications that arrive until then.
-    held: list[bytes] = field(default_factory=list)
-    #: The server's run that ``seq`` counts in.
-    run: str = ""
-    #: Number of the last publication that was taken.
-    seq: int = 0
-    #: When the last kline that was delivered opened; -1: none was.
-    delivered: int = -1
-    #: When the newest kline known at the subscription opened; -1: none.
-    newest: int = -1
-    #: Publications of klines that open up to here were delivered from history.
-    floor: int = -1
-
-    def join(self, run: str, joined: Joined) -> None:
-        """Its klines were delivered; publications go on from there."""
-        if joined.topic != self.topic:
-            raise ProtocolError(f"{self.symbol}: the server publishes it as {joined.topic!r}")
-        self.run, self.seq = run, joined.seq
-        self.newest = joined.newest
-        if len(joined.klines):
-            self.delivered = max(self.delivered, int(joined.klines.datetime[-1]))
-        # A server that began anew with its recording would else give what was given before.
-        self.floor = max(self.floor, self.delivered)
-
-
-@dataclass(frozen=True)
-class _CaughtUp:
-    """What was missed, of one moment."""
-
-    state: State
-    streams: list[tuple[_Stream, Joined]]
-    trades: list[TradeEvent]
-
-
 class _PublicationLost(Exception):
     """A publication before the one at hand is missing."""
 
 
-class RemoteSession(Session):
+class RemoteSession(RemoteRequests):
     """A :class:`~livetrader_core.session.Session` with the server at ``endpoint``.
 
     ``timeout`` bounds each request, in seconds. A break of the line is told as a FeedStatus
@@ -122,10 +71,10 @@ class RemoteSession(Session):
         self._hwm = hwm
         self._name = secrets.token_hex(8)
         self._keys = keys
-        self._client = AsyncClient(timeout, keys)
+        super().__init__(AsyncClient(timeout, keys))
         self._events: LoopSocket[bytes] | None = None
         self._listener: Listener = _ignore
-        self._streams: dict[bytes, _Stream] = {}
+        self._streams: dict[bytes, Stream] = {}
         self._control_seq = 0
         self._clocks: dict[tuple[str, ...], int] = {}
         self._statuses: dict[tuple[str, ...], FeedStatus] = {}
@@ -144,7 +93,6 @@ class RemoteSession(Session):
         self._repair: asyncio.Task[None] | None = None
         self._monitor: asyncio.Task[None] | None = None
         self._retired: set[asyncio.Task[None]] = set()
-        self._outstanding = Outstanding()
         #: How far it may lag behind a paced stream; None: it does not follow.
         self._window: int | None = None
         self._acked = -1
@@ -273,7 +221,7 @@ class RemoteSession(Session):
         except ProtocolError as error:
             log.warning("%s: a publication cannot be read: %s", self.endpoint, error)
 
-    def _take_kline(self, stream: _Stream, frame: bytes, body: bytes) -> None:
+    def _take_kline(self, stream: Stream, frame: bytes, body: bytes) -> None:
         if stream.joining is not None:
             stream.held.append(frame)
             return
@@ -409,27 +357,27 @@ class RemoteSession(Session):
         self._tell_markets(FeedState.CONNECTED, (FeedState.DISCONNECTED, FeedState.ENDED))
         self._release()
 
-    async def _repair_once(self) -> _CaughtUp:
+    async def _repair_once(self) -> CaughtUp:
         if self._renew:
             self._held.clear()
             await self._connect()
             self._renew = False
         return await self._catch_up()
 
-    async def _catch_up(self) -> _CaughtUp:
+    async def _catch_up(self) -> CaughtUp:
         """What was missed. Nothing is delivered or noted yet: this may fail on its way."""
         await self._sync()
         # The state first: what belongs to its clocks is in all that is asked for after it.
         state = await self._client.call(calls.state())
         streams = [stream for stream in self._streams.values() if stream.joining is None]
-        joined: list[tuple[_Stream, Joined]] = []
+        joined: list[tuple[Stream, Joined]] = []
         for position in range(0, len(streams), self._at_once):
             some = streams[position : position + self._at_once]
             answers = await asyncio.gather(*(self._resume(stream) for stream in some))
             joined += zip(some, answers, strict=True)
         trades = await self._missed_trades(state.trade_seq)
         self._send_ack()
-        return _CaughtUp(state, joined, trades)
+        return CaughtUp(state, joined, trades)
 
     async def _sync(self) -> None:
         """Return when everything subscribed so far is active."""
@@ -453,7 +401,7 @@ class RemoteSession(Session):
             if not socket.closed:
                 socket.socket.unsubscribe(topic)
 
-    async def _resume(self, stream: _Stream) -> Joined:
+    async def _resume(self, stream: Stream) -> Joined:
         last = stream.delivered if stream.delivered >= 0 else stream.newest
         return await self._client.call(
             calls.resume(stream.symbol, stream.timeframe, stream.run, stream.seq, last)
@@ -474,7 +422,7 @@ class RemoteSession(Session):
             seq = page[-1].seq
         return events
 
-    def _deliver(self, caught_up: _CaughtUp) -> None:
+    def _deliver(self, caught_up: CaughtUp) -> None:
         """Deliver what was missed, as if it had come: klines, trade events, clocks, statuses."""
         klines: list[Kline] = []
         for stream, joined in caught_up.streams:
@@ -545,7 +493,7 @@ class RemoteSession(Session):
         if socket is None:
             raise self._down()
         joining: asyncio.Future[None] = loop.create_future()
-        stream = self._streams[topic] = _Stream(symbol, timeframe, topic, joining)
+        stream = self._streams[topic] = Stream(symbol, timeframe, topic, joining)
         try:
             socket.socket.subscribe(topic)
             await self._sync()
@@ -560,7 +508,7 @@ class RemoteSession(Session):
             loop.call_soon(self._begin, stream)
         return joined.klines
 
-    def _begin(self, stream: _Stream) -> None:
+    def _begin(self, stream: Stream) -> None:
         """Go on with what was published while ``stream`` was joining."""
         stream.joining = None
         waiting, stream.held = stream.held, []
@@ -570,7 +518,7 @@ class RemoteSession(Session):
             else:
                 self._take(frame)
 
-    def _leave(self, stream: _Stream) -> None:
+    def _leave(self, stream: Stream) -> None:
         if self._streams.get(stream.topic) is stream:
             del self._streams[stream.topic]
             if self._events is not None:
@@ -582,32 +530,6 @@ class RemoteSession(Session):
         if stream is not None:
             self._leave(stream)
             self._client.post("unsubscribe", (symbol, timeframe))
-
-    async def get_kline_histories(
-        self,
-        symbol: str,
-        from_ts: int | None = None,
-        limit: int | None = None,
-        to_ts: int | None = None,
-        timeframe: str = "1m",
-        forming: bool = False,
-    ) -> Klines:
-        """As :meth:`Session.get_kline_histories`."""
-        return await self._client.get_kline_histories(
-            symbol, from_ts, limit, to_ts, timeframe, forming
-        )
-
-    async def get_contract(self, symbol: str) -> Contract:
-        """As :meth:`Session.get_contract`."""
-        return await self._client.get_contract(symbol)
-
-    async def list_symbols(self) -> list[str]:
-        """As :meth:`Session.list_symbols`."""
-        return await self._client.list_symbols()
-
-    async def status(self) -> dict[str, Any]:
-        """As :meth:`Session.status`."""
-        return await self._client.status()
 
     # ---- replays
 
@@ -629,77 +551,6 @@ class RemoteSession(Session):
     def _send_ack(self) -> None:
         if self._window is not None:
             self._client.post("ack", (self._name, self._window, self._acked))
-
-    # ---- trading
-
-    async def create_order(self, order: Order) -> Order:
-        """As :meth:`Session.create_order`."""
-        with self._outstanding.one():
-            return await self._client.create_order(order)
-
-    async def cancel_order(self, client_order_id: str) -> None:
-        """As :meth:`Session.cancel_order`."""
-        with self._outstanding.one():
-            await self._client.cancel_order(client_order_id)
-
-    async def modify_order(
-        self,
-        client_order_id: str,
-        quantity: float | None = None,
-        price: float | None = None,
-        stop_price: float | None = None,
-    ) -> Order:
-        """As :meth:`Session.modify_order`."""
-        with self._outstanding.one():
-            return await self._client.modify_order(client_order_id, quantity, price, stop_price)
-
-    async def fetch_order(self, client_order_id: str) -> Order | None:
-        """As :meth:`Session.fetch_order`."""
-        return await self._client.fetch_order(client_order_id)
-
-    async def fetch_orders(self) -> list[Order]:
-        """As :meth:`Session.fetch_orders`."""
-        return await self._client.fetch_orders()
-
-    async def fetch_open_orders(self) -> list[Order]:
-        """As :meth:`Session.fetch_open_orders`."""
-        return await self._client.fetch_open_orders()
-
-    async def fetch_fills(self, since: int = 0) -> list[Fill]:
-        """As :meth:`Session.fetch_fills`."""
-        return await self._client.fetch_fills(since)
-
-    async def fetch_positions(self) -> list[Position]:
-        """As :meth:`Session.fetch_positions`."""
-        return await self._client.fetch_positions()
-
-    async def fetch_balance(self) -> list[Balance]:
-        """As :meth:`Session.fetch_balance`."""
-        return await self._client.fetch_balance()
-
-    async def give_up_order(self, order: Order) -> Order:
-        """As :meth:`Session.give_up_order`."""
-        return await self._client.give_up_order(order)
-
-    async def kill(self, flatten: bool = False, reason: str = "") -> KillState:
-        """As :meth:`Session.kill`."""
-        return await self._client.kill(flatten, reason)
-
-    async def lift(self) -> KillState:
-        """As :meth:`Session.lift`."""
-        return await self._client.lift()
-
-    async def kill_state(self) -> KillState:
-        """As :meth:`Session.kill_state`."""
-        return await self._client.kill_state()
-
-    async def reconcile(self, accept: bool = False) -> Reconciliation:
-        """As :meth:`Session.reconcile`."""
-        return await self._client.reconcile(accept)
-
-    async def venue_orders(self) -> list[Order]:
-        """As :meth:`Session.venue_orders`."""
-        return await self._client.venue_orders()
 
 
 def _ignore(event: object) -> None:

@@ -320,7 +320,7 @@ class NeverCloses(DwxTrade):
         return None
 
 
-class NewestFirst(Terminal):
+class TurnedRound(Terminal):
     async def trades(self) -> dict[int, Trade]:
         return dict(reversed((await super().trades()).items()))
 
@@ -328,7 +328,7 @@ class NewestFirst(Terminal):
 @caught_by("T54")
 class NewestFirstAtOurAdvisor(Mt4Trade):
     async def connect(self) -> None:
-        self._terminal = NewestFirst(self._working, self.markets, "")
+        self._terminal = TurnedRound(self._working, self.markets, "")
         await super().connect()
 
 
