@@ -167,7 +167,7 @@ def test_the_books_against_fractions(record_property: Callable[[str, object], No
     run_state_machine_as_test(
         AccountMachine,
         settings=settings(
-            max_examples=300 if proving() else 20,
+            max_examples=300 if proving() else 40,
             stateful_step_count=60 if proving() else 30,
             deadline=None,
             derandomize=not proving(),
