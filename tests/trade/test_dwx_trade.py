@@ -457,6 +457,33 @@ def test_the_file_belongs_to_one_account(tmp_path: Path) -> None:
     asyncio.run(main())
 
 
+@pytest.mark.parametrize("cut", [True, False])
+def test_no_order_goes_to_another_account_that_the_terminal_logs_in_to(
+    tmp_path: Path, cut: bool
+) -> None:
+    async def main() -> None:
+        clock = SteppedClock(NOON)
+        async with terminal_at(clock) as terminal:
+            trade = trade_at(terminal, clock, tmp_path / "state.sqlite")
+            await trade.connect()
+            terminal.expert.account_number += 1
+            if cut:
+                terminal.inject(Fault(FaultKind.CUT))
+                await eventually(lambda: trade.lost != "")
+            for _ in range(5):
+                with pytest.raises(NotConnected):
+                    await trade.create_order(market_order("a", Side.BUY, 0.1))
+                await asyncio.sleep(0.1)
+            assert not terminal.trading.tickets
+            terminal.expert.account_number -= 1
+            await eventually(lambda: trade.lost == "")
+            await trade.create_order(market_order("b", Side.BUY, 0.1))
+            assert len(terminal.trading.tickets) == 1
+            await trade.disconnect()
+
+    asyncio.run(main())
+
+
 @pytest.mark.parametrize("build", ["patched", "early"])
 def test_builds_that_do_not_tell_the_account_are_not_traded_with(
     build: str, tmp_path: Path

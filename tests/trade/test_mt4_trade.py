@@ -481,6 +481,23 @@ def test_what_cannot_be_sent_is_refused_with_its_reason(tmp_path: Path) -> None:
     play(scene, tmp_path)
 
 
+def test_no_order_goes_to_another_account_that_the_terminal_logs_in_to(tmp_path: Path) -> None:
+    async def scene(run: Play) -> None:
+        run.terminal.switches.account_number += 1
+        await eventually(lambda: run.trade.lost != "")
+        for _ in range(5):
+            with pytest.raises(NotConnected):
+                await run.trade.create_order(market_order("a", Side.BUY, 0.1))
+            await asyncio.sleep(0.1)
+        assert not run.terminal.trading.tickets
+        run.terminal.switches.account_number -= 1
+        await eventually(lambda: run.trade.lost == "")
+        await run.trade.create_order(market_order("b", Side.BUY, 0.1))
+        assert len(run.terminal.trading.tickets) == 1
+
+    play(scene, tmp_path)
+
+
 def test_settings_are_checked_and_it_is_registered() -> None:
     assert load_trade("mt4") is Mt4Trade
     for wrong in ({"slippage": -1}, {"endpoint": "ipc:///x"}, {"patience": 0}):

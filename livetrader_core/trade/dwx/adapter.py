@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from livetrader_core.clock import Clock, parse_clock
@@ -19,7 +19,7 @@ from livetrader_core.errors import (
     Unavailable,
     UnknownSymbol,
 )
-from livetrader_core.market.dwx.hub import Hub, User, hub_of
+from livetrader_core.market.dwx.hub import hub_of
 from livetrader_core.market.dwx.line import Accept, Address, Line
 from livetrader_core.market.dwx.messages import ACCOUNT_INFO, answers
 from livetrader_core.market.dwx.replies import Reply
@@ -35,11 +35,11 @@ from livetrader_core.models import (
     Position,
     market_of,
 )
-from livetrader_core.trade.base import Abilities, TradeBase, VenueEvent
+from livetrader_core.trade.base import Abilities
 from livetrader_core.trade.dwx import messages
 from livetrader_core.trade.dwx.books import OrderBooks, Trades
 from livetrader_core.trade.dwx.messages import Account
-from livetrader_core.trade.events import EventStream
+from livetrader_core.trade.metatrader.account_line import AccountLine, Patience
 from livetrader_core.trade.metatrader.guards import Guard, Guarded, guard_of, points_of
 from livetrader_core.trade.metatrader.memory import Memory, Record, Step
 from livetrader_core.trade.metatrader.positions import (
@@ -53,7 +53,7 @@ from livetrader_core.trade.metatrader.trades import Trade
 log = logging.getLogger(__name__)
 
 
-class DwxTrade(TradeBase):
+class DwxTrade(AccountLine[Line]):
     """Orders at a MetaTrader 4 terminal, through the published DWX v2.0.1 advisor.
 
     ``host``, the three ports, ``time_zone``, ``suffix``, ``markets``, ``timeout``,
@@ -105,15 +105,16 @@ class DwxTrade(TradeBase):
         self._magic = _magic(magic)
         self._currency = _currency(currency)
         self._poll_every = settings.seconds("poll_every", poll_every)
-        self._timeout = settings.seconds("timeout", timeout)
-        self._hello = settings.seconds("connect_timeout", connect_timeout)
-        self._retry = settings.seconds("retry", retry)
-        self._longest_retry = max(self._retry, settings.seconds("longest_retry", longest_retry))
-        self._clock = parse_clock(clock)
-        self._events = EventStream()
         folder = user_folder("XDG_STATE_HOME", ".local/state")
         own = folder / f"dwx-{self._address.host}-{push_port}.sqlite"
-        self._memory = Memory(own if state is None else Path(state))
+        super().__init__(
+            str(self._address),
+            lambda: hub_of(self._address),
+            lambda frame: None,
+            Memory(own if state is None else Path(state)),
+            Patience.of(timeout, connect_timeout, retry, longest_retry),
+            parse_clock(clock),
+        )
         self._books = OrderBooks(
             self._memory,
             self._magic,
@@ -123,68 +124,15 @@ class DwxTrade(TradeBase):
             self._clock.now,
             self._events.put,
         )
-        #: The number of the account; known when it is connected.
-        self.account_id = ""
-        self._hub: Hub | None = None
-        self._user = User(lambda frame: None, lambda: self._wake.set())
-        self._line: Line | None = None
-        self._task: asyncio.Task[None] | None = None
-        self._turn = asyncio.Lock()
-        self._wake = asyncio.Event()
 
-    # ---- life
+    # ---- the line
 
-    async def connect(self) -> None:
-        """Reach the advisor and compare orders. Raises Unavailable, ConfigError, StorageError."""
-        if self._task is not None:
-            return
-        self._turn, self._wake = asyncio.Lock(), asyncio.Event()
-        self._hub = hub_of(self._address)
-        self._hub.join(self._user)
-        try:
-            self._line = await self._hub.line(self._timeout, self._hello)
-            account = await self._account()
-            self.account_id = account.number
-            self._memory.open(account.number)
+    async def _account_on(self, line: Line) -> str:
+        return (await self._asked_account(line)).number
+
+    async def _catch_up(self, anew: bool) -> None:
+        if anew or self._books.busy:
             await self._refresh()
-        except BaseException:
-            await self._leave()
-            raise
-        self._task = asyncio.get_running_loop().create_task(self._run())
-
-    async def disconnect(self) -> None:
-        """Leave the terminal; orders go on working there. May be called more than once."""
-        task, self._task = self._task, None
-        if task is not None:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
-        await self._leave()
-        self._events.close()
-
-    async def _leave(self) -> None:
-        self._line = None
-        hub, self._hub = self._hub, None
-        if hub is not None:
-            await hub.leave(self._user)
-        self._memory.close()
-
-    async def _run(self) -> None:
-        """Come back when the line is lost, and look at the open trades while there are orders."""
-        pause = self._retry
-        while True:
-            self._wake.clear()
-            try:
-                renewed = await self._renew()
-                if renewed or self._books.busy:
-                    async with self._turn:
-                        await self._refresh()
-                pause = self._retry
-            except LiveTraderError as error:
-                log.warning("%s", error)
-                await asyncio.sleep(pause)
-                pause = min(2 * pause, self._longest_retry)
-                continue
-            await self._rest()
 
     async def _rest(self) -> None:
         try:
@@ -192,38 +140,11 @@ class DwxTrade(TradeBase):
         except asyncio.TimeoutError:
             return
 
-    async def _renew(self) -> bool:
-        """Make a new line if the old one is lost; returns whether it did."""
-        if self._hub is None:
-            raise NotConnected(f"{self._address}: not connected; call connect() first")
-        if self._line is not None and self._line.lost is None:
-            return False
-        self._line = await self._hub.line(self._timeout, self._hello)
-        account = await self._account()
-        if account.number != self.account_id:
-            raise Unavailable(
-                f"{self._address}: the terminal is logged in to account {account.number}, and not "
-                f"to {self.account_id}; log in again, or restart this server"
-            )
-        return True
-
-    @property
-    def lost(self) -> str:
-        """As :attr:`TradeBase.lost`."""
-        if self._line is None:
-            return f"{self._address}: not connected; call connect() first"
-        return "" if self._line.lost is None else str(self._line.lost)
-
-    def _working(self) -> Line:
-        if self._line is None or self.lost:
-            raise NotConnected(self.lost)
-        return self._line
-
     # ---- asking
 
-    async def _ask(self, command: str, accept: Accept) -> Reply:
+    async def _ask(self, command: str, accept: Accept, line: Line | None = None) -> Reply:
         """The answer to a command that changes nothing. Raises Unavailable, ProtocolError."""
-        reply = await self._working().request(command, accept)
+        reply = await (line or self._working()).request(command, accept)
         if reply is None:
             name = command.split(";")[1]
             raise Unavailable(
@@ -233,14 +154,18 @@ class DwxTrade(TradeBase):
         return reply
 
     async def _account(self) -> Account:
-        line = self._working()
+        account = await self._asked_account(self._working())
+        self._check_account(account.number)
+        return account
+
+    async def _asked_account(self, line: Line) -> Account:
         if not line.empty_frames:
             raise Unavailable(
                 f"{self._address}: this build of the expert advisor does not tell the account; "
                 "install v2.0.1 RC8 for trading"
             )
         return messages.read_account(
-            await self._ask(ACCOUNT_INFO, answers("GET_ACCOUNT_INFORMATION"))
+            await self._ask(ACCOUNT_INFO, answers("GET_ACCOUNT_INFORMATION"), line)
         )
 
     async def _trades(self) -> Trades:
@@ -589,14 +514,6 @@ class DwxTrade(TradeBase):
             command = messages.close(trade.ticket, part)
             await self._do(command, messages.answers_close(trade.ticket), f"ticket {trade.ticket}")
             trades = await self._trades()
-
-    def watch_events(self) -> AsyncIterator[VenueEvent]:
-        """As :meth:`TradeBase.watch_events`; found by looking every ``poll_every`` seconds."""
-        return self._events.reader()
-
-    def now(self, symbol: str) -> int:
-        """The time of the ``clock`` (UTC ms)."""
-        return self._clock.now()
 
     # ---- symbols
 

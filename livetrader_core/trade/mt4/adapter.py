@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import secrets
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from livetrader_core.clock import Clock, parse_clock
@@ -16,14 +15,13 @@ from livetrader_core.errors import (
     LiveTraderError,
     NotConnected,
     OrderRejected,
-    Unavailable,
 )
 from livetrader_core.market.finding import Finding, Verdict
 from livetrader_core.market.metatrader import settings
 from livetrader_core.market.metatrader.servertime import EET_US, server_time
 from livetrader_core.market.mt4 import fields
 from livetrader_core.market.mt4.address import ENDPOINT, Address
-from livetrader_core.market.mt4.hub import Hub, User, hub_of
+from livetrader_core.market.mt4.hub import hub_of
 from livetrader_core.market.mt4.line import Line
 from livetrader_core.market.mt4.messages import Publication
 from livetrader_core.models import (
@@ -35,8 +33,8 @@ from livetrader_core.models import (
     Position,
 )
 from livetrader_core.rpc.keys import KeyPair
-from livetrader_core.trade.base import Abilities, TradeBase, VenueEvent
-from livetrader_core.trade.events import EventStream
+from livetrader_core.trade.base import Abilities
+from livetrader_core.trade.metatrader.account_line import AccountLine, Patience
 from livetrader_core.trade.metatrader.memory import Memory, Record
 from livetrader_core.trade.metatrader.positions import (
     hedged_pair,
@@ -59,7 +57,7 @@ _PAUSE = 0.05
 _IN_DOUBT = (OrderStatus.SUBMITTED, OrderStatus.UNKNOWN, OrderStatus.PARTIALLY_FILLED)
 
 
-class Mt4Trade(TradeBase):
+class Mt4Trade(AccountLine[Line]):
     """Orders at a MetaTrader 4 terminal, through LiveTrader.mq4.
 
     ``endpoint``, ``publications``, ``token``, ``keys``, ``server_key``, ``time_zone``, ``suffix``,
@@ -105,15 +103,16 @@ class Mt4Trade(TradeBase):
         self._zone = server_time(time_zone)
         self.markets = settings.markets(markets)
         self._slippage = _slippage(slippage)
-        self._timeout = settings.seconds("timeout", timeout)
-        self._hello = settings.seconds("connect_timeout", connect_timeout)
-        self._retry = settings.seconds("retry", retry)
-        self._longest_retry = max(self._retry, settings.seconds("longest_retry", longest_retry))
-        self._clock = parse_clock(clock)
-        self._events = EventStream()
         host, port = self._address.requests.host, self._address.requests.port
         own = user_folder("XDG_STATE_HOME", ".local/state") / f"mt4-{host}-{port}.sqlite"
-        self._memory = Memory(own if state is None else Path(state))
+        super().__init__(
+            str(self._address),
+            lambda: hub_of(self._address),
+            self._on_publication,
+            Memory(own if state is None else Path(state)),
+            Patience.of(timeout, connect_timeout, retry, longest_retry),
+            parse_clock(clock),
+        )
         self._terminal = Terminal(self._working, self.markets, settings.suffix(suffix))
         self._books = OrderBooks(
             self._memory,
@@ -124,7 +123,7 @@ class Mt4Trade(TradeBase):
             self._events.put,
         )
         self._operations = Operations(
-            self._working, min(_PAUSE, self._retry), settings.seconds("patience", patience)
+            self._working, min(_PAUSE, self._patience.retry), settings.seconds("patience", patience)
         )
         self._steps = Steps(self._books, self._operations, self._sync)
         self._levels = Levels(self._terminal, self._books, self._steps)
@@ -132,94 +131,17 @@ class Mt4Trade(TradeBase):
             self._terminal, self._books, self._steps, self._levels, self._slippage
         )
         self._looking = Looking(self._terminal, self._books)
-        #: The number of the account; known when it is connected.
-        self.account_id = ""
-        self._hub: Hub | None = None
-        self._user = User(self._on_publication, lambda: self._wake.set())
-        self._line: Line | None = None
-        self._task: asyncio.Task[None] | None = None
-        self._turn = asyncio.Lock()
-        self._wake = asyncio.Event()
 
-    # ---- life
+    # ---- the line
 
-    async def connect(self) -> None:
-        """Reach the advisor and take its events. Raises Unavailable, ConfigError, StorageError."""
-        if self._task is not None:
-            return
-        self._turn, self._wake = asyncio.Lock(), asyncio.Event()
-        self._hub = hub_of(self._address)
-        self._hub.join(self._user)
-        try:
-            self._line = await self._hub.line(self._timeout, self._hello)
-            self.account_id = str(self._line.greeting.account)
-            self._memory.open(self.account_id)
-            await self._refresh()
-        except BaseException:
-            await self._leave()
-            raise
-        self._task = asyncio.get_running_loop().create_task(self._run())
+    async def _account_on(self, line: Line) -> str:
+        return str(line.greeting.account)
 
-    async def disconnect(self) -> None:
-        """Leave the terminal; orders go on working there. May be called more than once."""
-        task, self._task = self._task, None
-        if task is not None:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
-        await self._leave()
-        self._events.close()
+    async def _catch_up(self, anew: bool) -> None:
+        await (self._refresh() if anew else self._sync())
 
-    async def _leave(self) -> None:
-        self._line = None
-        hub, self._hub = self._hub, None
-        if hub is not None:
-            await hub.leave(self._user)
-        self._memory.close()
-
-    async def _run(self) -> None:
-        """Take events as they are told, and come back when the line is lost."""
-        pause = self._retry
-        while True:
-            self._wake.clear()
-            try:
-                await self._renew()
-                async with self._turn:
-                    await self._sync()
-                pause = self._retry
-            except LiveTraderError as error:
-                log.warning("%s", error)
-                await asyncio.sleep(pause)
-                pause = min(2 * pause, self._longest_retry)
-                continue
-            await self._wake.wait()
-
-    async def _renew(self) -> None:
-        """Make a new line if the old one is lost. Raises Unavailable."""
-        if self._hub is None:
-            raise NotConnected(f"{self._address}: not connected; call connect() first")
-        if self._line is not None and self._line.lost is None:
-            return
-        line = await self._hub.line(self._timeout, self._hello)
-        if str(line.greeting.account) != self.account_id:
-            raise Unavailable(
-                f"{self._address}: the terminal is logged in to account {line.greeting.account}, "
-                f"and not to {self.account_id}; log in again, or restart this server"
-            )
-        self._line = line
-        async with self._turn:
-            await self._refresh()
-
-    @property
-    def lost(self) -> str:
-        """As :attr:`TradeBase.lost`."""
-        if self._line is None:
-            return f"{self._address}: not connected; call connect() first"
-        return "" if self._line.lost is None else str(self._line.lost)
-
-    def _working(self) -> Line:
-        if self._line is None or self.lost:
-            raise NotConnected(self.lost)
-        return self._line
+    async def _rest(self) -> None:
+        await self._wake.wait()
 
     # ---- events
 
@@ -503,14 +425,6 @@ class Mt4Trade(TradeBase):
                 fields.number(body, "equity"),
             )
         ]
-
-    def watch_events(self) -> AsyncIterator[VenueEvent]:
-        """As :meth:`TradeBase.watch_events`; told by the advisor as they happen."""
-        return self._events.reader()
-
-    def now(self, symbol: str) -> int:
-        """The time of the ``clock`` (UTC ms)."""
-        return self._clock.now()
 
     async def diagnose(self) -> list[Finding]:
         """Whether orders may be sent, and what the advisor's inputs allow."""
