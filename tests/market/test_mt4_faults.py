@@ -130,8 +130,8 @@ def test_an_advisor_that_is_killed_and_attached_again() -> None:
             await watch.reach(NOON + MINUTE)
             first = market._working().greeting.start
             terminal.inject(Fault(FaultKind.RESTART, 0.3))
-            clock.advance(NOON + 4 * MINUTE)
             await eventually(lambda: FeedState.DISCONNECTED in states)
+            clock.advance(NOON + 4 * MINUTE)
             with pytest.raises(Unavailable):
                 await market.get_kline_histories(EURUSD, limit=5)
             await watch.reach(NOON + 4 * MINUTE)
