@@ -174,12 +174,12 @@ class Session(ABC):
         """Executions at or after ``since`` (UTC ms), oldest first."""
 
     @abstractmethod
-    async def fetch_positions(self) -> list[Position]:
-        """Net positions that are not flat."""
+    async def fetch_positions(self, market: str | None = None) -> list[Position]:
+        """Net positions that are not flat: of all venues, or of the one that trades ``market``."""
 
     @abstractmethod
-    async def fetch_balance(self) -> list[Balance]:
-        """The accounts, one for each venue and currency."""
+    async def fetch_balance(self, market: str | None = None) -> list[Balance]:
+        """The accounts, one for each venue and currency: of all, or as :meth:`fetch_positions`."""
 
     @abstractmethod
     async def give_up_order(self, order: Order) -> Order:

@@ -16,6 +16,7 @@ from livetrader_core.cli.context import (
     print_json,
     show_money,
 )
+from livetrader_core.cli.venues import ask_venues, tell_unknown
 from livetrader_core.models import Balance
 
 
@@ -31,13 +32,14 @@ def command(settings: Settings, endpoint: str | None, as_json: bool) -> None:
     livetrader balance --json
     """
     with settings.connected(endpoint) as client:
-        balances = client.fetch_balance()
+        balances, unknown = ask_venues(client, client.fetch_balance)
     if as_json:
         print_json([balance.to_dict() for balance in balances])
     elif balances:
         settings.out.print(balances_table(balances))
     else:
         settings.say(("none", "dim"))
+    tell_unknown(settings, unknown)
 
 
 def balances_table(balances: Sequence[Balance]) -> Table:

@@ -21,6 +21,7 @@ from livetrader_core.cli.context import (
     show_money,
     show_number,
 )
+from livetrader_core.cli.venues import ask_venues, tell_unknown
 from livetrader_core.errors import LiveTraderError
 from livetrader_core.models import Contract, Position
 
@@ -42,7 +43,7 @@ def command(settings: Settings, endpoint: str | None, as_json: bool) -> None:
     livetrader positions --json --endpoint tcp://127.0.0.1:7000
     """
     with settings.connected(endpoint) as client:
-        positions = client.fetch_positions()
+        positions, unknown = ask_venues(client, client.fetch_positions)
         contracts = find_contracts(client, positions)
         prices = last_prices(client.status())
     if as_json:
@@ -51,6 +52,7 @@ def command(settings: Settings, endpoint: str | None, as_json: bool) -> None:
         settings.out.print(positions_table(positions, contracts, prices))
     else:
         settings.say(("none", "dim"))
+    tell_unknown(settings, unknown)
 
 
 def find_contracts(client: Client, positions: Sequence[Position]) -> dict[str, Contract]:

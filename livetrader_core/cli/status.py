@@ -30,6 +30,7 @@ from livetrader_core.cli.context import (
 )
 from livetrader_core.cli.orders import orders_table
 from livetrader_core.cli.positions import find_contracts, last_prices, positions_table
+from livetrader_core.cli.venues import ask_venues
 from livetrader_core.errors import LiveTraderError, NotAllowed, UnknownMethod
 from livetrader_core.models import Balance, Contract, KillState, Order, Position
 from livetrader_core.timeframe import duration_ms
@@ -83,7 +84,8 @@ def command(
 class View:
     """What is shown of one moment; ``trades`` is False where nothing may be known of trading.
 
-    ``unknown`` says why positions or balances could not be had: a venue of several may be down.
+    ``unknown`` says why positions or balances could not be had; ``away``, by their markets, which
+    venues of several could not be asked for theirs.
     """
 
     status: Mapping[str, Any]
@@ -95,6 +97,7 @@ class View:
     balances: list[Balance] = field(default_factory=list)
     contracts: dict[str, Contract] = field(default_factory=dict)
     unknown: dict[str, str] = field(default_factory=dict)
+    away: dict[str, str] = field(default_factory=dict)
 
     def to_dict(self, endpoint: str) -> dict[str, Any]:
         """Plain values for a program; None where something is not known."""
@@ -108,7 +111,7 @@ class View:
             told["open_orders"] = [order.to_dict() for order in self.orders]
             told["positions"] = [position.to_dict() for position in self.positions]
             told["balances"] = [balance.to_dict() for balance in self.balances]
-            told.update(dict.fromkeys(self.unknown), unknown=self.unknown)
+            told.update(dict.fromkeys(self.unknown), unknown=self.unknown, away=self.away)
         return told
 
     def render(self, endpoint: str) -> RenderableType:
@@ -124,6 +127,10 @@ class View:
         if self.kill.on:
             reason = f": {self.kill.reason}" if self.kill.reason else ""
             alarms.append(Text(f"The kill switch is on{reason}. No order is taken.", "bold red"))
+        alarms += [
+            Text(f"{markets}: positions and balance are not known: {reason}", "bold red")
+            for markets, reason in self.away.items()
+        ]
         alarms += [
             Text(f"The books differ: {told}", "red") for told in self.status.get("differences", ())
         ]
@@ -183,11 +190,12 @@ def _look(
 def _look_at_accounts(client: Client, view: View) -> None:
     """What the venues are asked for, and may not answer."""
     try:
-        view.positions = client.fetch_positions()
+        view.positions, view.away = ask_venues(client, client.fetch_positions)
     except LiveTraderError as error:
         view.unknown["positions"] = str(error)
     try:
-        view.balances = client.fetch_balance()
+        view.balances, away = ask_venues(client, client.fetch_balance)
+        view.away |= away
     except LiveTraderError as error:
         view.unknown["balances"] = str(error)
     if view.unknown:

@@ -237,14 +237,14 @@ def fetch_fills(since: int, offset: int, limit: int) -> Call[list[Fill]]:
     return Call("fetch_fills", (since, offset, limit), _many(Fill.from_dict))
 
 
-def fetch_positions() -> Call[list[Position]]:
-    """Net positions."""
-    return Call("fetch_positions", (), _many(lambda fields: Position(**fields)))
+def fetch_positions(market: str | None) -> Call[list[Position]]:
+    """Net positions of all venues, or of the one that trades ``market``."""
+    return Call("fetch_positions", (market,), _many(lambda fields: Position(**fields)))
 
 
-def fetch_balance() -> Call[list[Balance]]:
-    """The accounts."""
-    return Call("fetch_balance", (), _many(lambda fields: Balance(**fields)))
+def fetch_balance(market: str | None) -> Call[list[Balance]]:
+    """The accounts of all venues, or of the one that trades ``market``."""
+    return Call("fetch_balance", (market,), _many(lambda fields: Balance(**fields)))
 
 
 def give_up_order(order: Order) -> Call[Order]:

@@ -292,13 +292,13 @@ class Client:
             found += page
         return found + page
 
-    def fetch_positions(self) -> list[Position]:
-        """Net positions that are not flat."""
-        return self._call(calls.fetch_positions())
+    def fetch_positions(self, market: str | None = None) -> list[Position]:
+        """Net positions that are not flat: of all venues, or of the one that trades ``market``."""
+        return self._call(calls.fetch_positions(market))
 
-    def fetch_balance(self) -> list[Balance]:
+    def fetch_balance(self, market: str | None = None) -> list[Balance]:
         """The accounts, one for each venue and currency."""
-        return self._call(calls.fetch_balance())
+        return self._call(calls.fetch_balance(market))
 
     def give_up_order(self, order: Order) -> Order:
         """For who does not know whether ``order`` arrived: the known order, or it is refused."""
@@ -551,13 +551,13 @@ class AsyncClient:
             found += page
         return found + page
 
-    async def fetch_positions(self) -> list[Position]:
+    async def fetch_positions(self, market: str | None = None) -> list[Position]:
         """Net positions that are not flat."""
-        return await self.call(calls.fetch_positions())
+        return await self.call(calls.fetch_positions(market))
 
-    async def fetch_balance(self) -> list[Balance]:
+    async def fetch_balance(self, market: str | None = None) -> list[Balance]:
         """The accounts, one for each venue and currency."""
-        return await self.call(calls.fetch_balance())
+        return await self.call(calls.fetch_balance(market))
 
     async def give_up_order(self, order: Order) -> Order:
         """For who does not know whether ``order`` arrived: the known order, or it is refused."""

@@ -52,6 +52,7 @@ def _param(name: str, *types: type) -> Param:
 
 _SYMBOL = _param("symbol", str)
 _TIMEFRAME = _param("timeframe", str)
+_MARKET = _param("market", str, NoneType)
 _FROM = _param("from_ts", int, NoneType)
 _LIMIT = _param("limit", int, NoneType)
 _TO = _param("to_ts", int, NoneType)
@@ -120,8 +121,8 @@ class Methods:
             "fetch_orders": (self._fetch_orders, _PAGE),
             "fetch_open_orders": (self._fetch_open_orders, ()),
             "fetch_fills": (self._fetch_fills, (_param("since", int), *_PAGE)),
-            "fetch_positions": (self._fetch_positions, ()),
-            "fetch_balance": (self._fetch_balance, ()),
+            "fetch_positions": (self._fetch_positions, (_MARKET,)),
+            "fetch_balance": (self._fetch_balance, (_MARKET,)),
             "give_up_order": (self._give_up_order, (_param("order", dict),)),
             "kill": (self._kill, (_param("flatten", bool), _param("reason", str))),
             "lift": (self._lift, ()),
@@ -342,11 +343,12 @@ class Methods:
         fills = await self._trade.fetch_fills(since, offset, limit)
         return Reply([fill.to_dict() for fill in fills])
 
-    async def _fetch_positions(self, peer: Peer) -> Reply:
-        return Reply([position.to_dict() for position in await self._trade.fetch_positions()])
+    async def _fetch_positions(self, peer: Peer, market: str | None) -> Reply:
+        positions = await self._trade.fetch_positions(market)
+        return Reply([position.to_dict() for position in positions])
 
-    async def _fetch_balance(self, peer: Peer) -> Reply:
-        return Reply([balance.to_dict() for balance in await self._trade.fetch_balance()])
+    async def _fetch_balance(self, peer: Peer, market: str | None) -> Reply:
+        return Reply([balance.to_dict() for balance in await self._trade.fetch_balance(market)])
 
     async def _give_up_order(self, peer: Peer, order: dict[str, Any]) -> Reply:
         return Reply((await self._trade.give_up_order(Order.from_dict(order))).to_dict())

@@ -93,13 +93,13 @@ class RemoteRequests(Session):
         """As :meth:`Session.fetch_fills`."""
         return await self._client.fetch_fills(since)
 
-    async def fetch_positions(self) -> list[Position]:
+    async def fetch_positions(self, market: str | None = None) -> list[Position]:
         """As :meth:`Session.fetch_positions`."""
-        return await self._client.fetch_positions()
+        return await self._client.fetch_positions(market)
 
-    async def fetch_balance(self) -> list[Balance]:
+    async def fetch_balance(self, market: str | None = None) -> list[Balance]:
         """As :meth:`Session.fetch_balance`."""
-        return await self._client.fetch_balance()
+        return await self._client.fetch_balance(market)
 
     async def give_up_order(self, order: Order) -> Order:
         """As :meth:`Session.give_up_order`."""

@@ -502,6 +502,7 @@ class Server:
             "feeds": self._publisher.states,
             "followers": list(self._market.pacer.followers) if self._market else [],
             "trade_seq": self._trade_seq(),
+            "venues": [list(one.markets) for one in self._trade.adapters] if self._trade else [],
             "lost": dict(self._trade.lost) if self._trade else {},
             "differences": list(self._trade.reconciliation.differences) if self._trade else [],
             "clocks": self._clocks(),

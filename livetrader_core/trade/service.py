@@ -415,23 +415,32 @@ class TradeService:
             return found
         return found + self._ledger.unwritten_fills(since)
 
-    async def fetch_positions(self) -> list[Position]:
-        """Net positions of all venues that are not flat."""
-        lists = await asyncio.gather(*(a.fetch_positions() for a in self.adapters))
+    async def fetch_positions(self, market: str | None = None) -> list[Position]:
+        """Net positions that are not flat: of all venues, or of the one that trades ``market``.
+
+        Raises UnknownSymbol, and what a venue that cannot be asked raises.
+        """
+        lists = await asyncio.gather(*(a.fetch_positions() for a in self._venues(market)))
         return [position for positions in lists for position in positions]
 
-    async def fetch_balance(self) -> list[Balance]:
-        """The accounts, one for each venue and currency."""
-        lists = await asyncio.gather(*(a.fetch_balance() for a in self.adapters))
+    async def fetch_balance(self, market: str | None = None) -> list[Balance]:
+        """The accounts, one for each venue and currency, as :meth:`fetch_positions`."""
+        lists = await asyncio.gather(*(a.fetch_balance() for a in self._venues(market)))
         return [balance for balances in lists for balance in balances]
 
+    def _venues(self, market: str | None) -> Sequence[TradeBase]:
+        return self.adapters if market is None else [self._venue(market)]
+
     def _adapter(self, symbol: str) -> TradeBase:
-        code, routes = market_of(symbol), self._route()
+        return self._venue(market_of(symbol))
+
+    def _venue(self, market: str) -> TradeBase:
+        routes = self._route()
         try:
-            return routes[code]
+            return routes[market]
         except KeyError:
             served = ", ".join(sorted(routes)) or "none"
-            raise UnknownSymbol(f"{symbol}: {code} is not traded here; traded: {served}") from None
+            raise UnknownSymbol(f"{market} is not traded here; traded: {served}") from None
 
     def _adapter_or_none(self, symbol: str) -> TradeBase | None:
         return self._route().get(market_of(symbol))

@@ -43,7 +43,7 @@ class Screen:
     def wait_for_end(self) -> str:
         """What was shown until the end."""
         wait_until(lambda: bool(self._read()) and self.view.poll() is not None)
-        return self._read().decode()
+        return self._read().decode(errors="replace")  # it may begin within a letter
 
     def _read(self) -> bytes:
         try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -79,14 +79,16 @@ class Desk:
 
 @contextmanager
 def at_a_desk(
-    journal: Path | None = None, prepare: Callable[[TroubledVenue], object] = bool
+    journal: Path | None = None,
+    prepare: Callable[[TroubledVenue], object] = bool,
+    others: Sequence[TroubledVenue] = (),
 ) -> Iterator[Desk]:
     venue = TroubledVenue()
     prepare(venue)
 
     def make() -> tuple[Any, ...]:
         market = MarketService(ScriptedMarket([contract()], clocked=False))
-        return market, TradeService(venue, journal, market=market, ask_every=0.1)
+        return market, TradeService([venue, *others], journal, market=market, ask_every=0.1)
 
     with serving(make) as endpoint, Client(5.0) as client:
         client.connect(endpoint)
@@ -212,6 +214,31 @@ def test_one_venue_that_is_down_hides_nothing_else(desk: Desk) -> None:
     assert [o["client_order_id"] for o in told["open_orders"]] == ["a"]
     desk.venue.down = False
     assert json.loads(desk.cli("status", "--json").stdout)["positions"] == []
+
+
+def test_of_several_venues_those_that_can_be_asked_are_shown(workplace: Path) -> None:
+    other = TroubledVenue("FOREX")
+    held = Fill("f-1", "", "FOREX.EURUSD", Side.BUY, 2.0, 1.1, 0.0, NOW)
+    other.fills.append(held)
+    with at_a_desk(others=[other]) as desk:
+        assert desk.cli("positions").exit_code == 0
+        desk.venue.down = True
+        for arguments in (("positions",), ("positions", "--json")):
+            shown = desk.cli(*arguments)
+            assert shown.exit_code == 1
+            assert "FOREX.EURUSD" in shown.stdout
+            assert "US: not known: the line to the venue is down" in shown.stderr
+        told = json.loads(desk.cli("status", "--json").stdout)
+        assert [p["symbol"] for p in told["positions"]] == ["FOREX.EURUSD"]
+        assert told["away"] == {"US": "the line to the venue is down"}
+        shown = desk.cli("status")
+        words = " ".join(shown.stdout.split())
+        assert "US: positions and balance are not known: the line to the venue is down" in words
+        assert "FOREX.EURUSD" in words
+        other.down = True
+        both = desk.cli("positions")
+        assert (both.exit_code, both.stdout) == (1, "")
+        assert "the line to the venue is down" in both.stderr
 
 
 @pytest.mark.parametrize(
