@@ -648,7 +648,7 @@ def test_a_finite_speed_does_not_wait_for_readers_but_the_clock_does(folder: Pat
 
 def test_at_a_finite_speed_unwatched_history_follows_the_clock(folder: Path) -> None:
     async def main() -> None:
-        market = ReplayMarket(folder, speed=60_000, start=START, end=minute(30))
+        market = ReplayMarket(folder, speed=3_000, start=START, end=minute(30))
         await market.connect()
         deadline = time.monotonic() + 5
         while market.now() < minute(20):
