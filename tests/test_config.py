@@ -321,6 +321,14 @@ def test_an_adapter_that_takes_everything_gets_everything() -> None:
     assert built.settings == {"x": 1, "y": "z"}
 
 
+@pytest.mark.parametrize("moment", ["2025-11-03T14:30:00Z", "'2025-11-03T14:30'", "1762180200000"])
+def test_a_moment_is_a_time_of_toml_a_text_or_milliseconds(moment: str) -> None:
+    text = f"[markets.r]\nadapter = 'replay'\nsource = 'generated'\nstart = {moment}\n"
+    replay = build_services(load(text))[0].markets[0]
+    assert isinstance(replay, ReplayMarket)
+    assert replay._start == 1_762_180_200_000
+
+
 # --------------------------------------------------------------------------- secrets
 
 

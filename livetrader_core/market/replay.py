@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from livetrader_core.store import KlineStore
 
 #: A moment as settings give it: UTC milliseconds, or ISO 8601 (UTC where it names no offset).
-Moment = int | str | date
+Moment = int | str | date | datetime
 
 
 #: How much is generated before a given start, and after it if no end is given.
