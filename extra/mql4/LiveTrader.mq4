@@ -37,7 +37,6 @@ input int    TimerMs         = 10;           // Milliseconds between two looks
 #define BIND_EVERY   500
 #define STATUS_EVERY 1000
 
-int  g_account = 0;
 bool g_ready = false;            // the account is known, and its journal is open
 uint g_bound_at = 0;
 uint g_status_at = 0;

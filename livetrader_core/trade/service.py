@@ -457,7 +457,9 @@ class TradeService:
         try:
             self._kill.throw(reason, flatten)
         finally:
-            await asyncio.gather(*self._sender.tasks, return_exceptions=True)
+            # What is on its way is cancelled when it has arrived; a slow venue is not waited for.
+            if tasks := list(self._sender.tasks):
+                await asyncio.wait(tasks, timeout=self.ask_every)
             await self._killing.enforce(flatten, self.ask_every)
         return self._kill.state
 

@@ -25,6 +25,13 @@ from tests.support.dwx_venue import EURUSD, USDJPY, generated
 NOON = at("2020-11-04 12:00")
 
 
+_OF_ACCOUNT = ("order", "modify", "close", "delete", "result", "void")
+
+
+class Gone(Exception):
+    """What was to be closed is closed already."""
+
+
 class Refused(Exception):
     """An error reply."""
 
@@ -55,6 +62,7 @@ class EaClient:
 
     def __init__(self, terminal: EaTerminal, token: str = "", keys: Keys | None = None) -> None:
         self._token = token.encode()
+        self._account = terminal.switches.account_number
         self._context = zmq.asyncio.Context()
         self.requests = self._socket(zmq.DEALER, terminal.inputs["RequestPort"], keys)
         self._topics = self._socket(zmq.SUB, terminal.inputs["PublicationPort"], keys)
@@ -98,7 +106,9 @@ class EaClient:
             return body
 
     async def send(self, method: str, *arguments: Any) -> bytes:
-        """Send a request; its id."""
+        """Send a request; its id. Operations are for the account of the terminal."""
+        if method in _OF_ACCOUNT:
+            arguments = (*arguments, self._account)
         name = f"r{next(self._ids)}".encode()
         frames = [b"LT1", self._token, name, method.encode(), *(str(a).encode() for a in arguments)]
         await self.requests.send_multipart(frames)
@@ -131,6 +141,21 @@ class EaClient:
     def of(self, topic: str) -> list[Publication]:
         """The publications of a topic."""
         return [heard for heard in self.heard if heard.topic == topic]
+
+
+async def certainly(client: EaClient, method: str, *arguments: Any) -> dict[str, Any]:
+    """Ask until there is an answer that settles it, as a careful client does."""
+    while True:
+        try:
+            return await client.ask(method, *arguments, seconds=0.3)
+        except asyncio.TimeoutError:
+            continue
+        except Refused as error:
+            if error.code in ("not_found", "refused"):
+                raise Gone from error
+            if error.code not in ("doubt", "retry", "no_connection"):
+                raise
+            await asyncio.sleep(0.01)
 
 
 async def until(condition: Any, seconds: float = 10.0) -> None:

@@ -421,6 +421,10 @@ class Advisor:
         """Let the next calls fail: ``send``, ``receive``, ``bind`` of ZeroMQ, or ``write``."""
         self._library.ea_fail(("send", "receive", "bind", "write").index(what), times)
 
+    def pass_time(self, seconds: float) -> None:
+        """Let its clock, and nothing else, be so much later."""
+        self._library.ea_pass(round(1000 * seconds))
+
     @property
     def chart(self) -> str:
         """What it shows on the chart."""

@@ -56,6 +56,7 @@ FUNCTIONS: dict[str, tuple[int, int]] = {
     "FileClose": (1, 1),
     "FileFlush": (1, 1),
     "FileIsEnding": (1, 1),
+    "FileIsExist": (1, 2),
     "FileMove": (4, 4),
     "FileOpen": (2, 4),
     "FileReadString": (1, 2),

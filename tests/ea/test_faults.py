@@ -16,32 +16,23 @@ from livetrader_core.clock import SteppedClock
 from livetrader_core.sim.mt4_trading import REQUOTE
 from livetrader_core.sim.recording import MINUTE_MS
 from livetrader_core.sim.venue import Fault, FaultKind
-from tests.ea.client import NOON, EaClient, Keys, Refused, attached, connected, until
+from tests.ea.client import (
+    NOON,
+    EaClient,
+    Gone,
+    Keys,
+    Refused,
+    attached,
+    certainly,
+    connected,
+    until,
+)
 from tests.ea.terminal import EaTerminal
 from tests.support.data import proving
 
 Record = Callable[[str, object], None]
 KILLS = 60 if proving() else 6
 FUZZ = 10_000
-
-
-class Gone(Exception):
-    """What was to be closed is closed already."""
-
-
-async def certainly(client: EaClient, method: str, *arguments: Any) -> dict[str, Any]:
-    """Ask until there is an answer that settles it, as a careful client does."""
-    while True:
-        try:
-            return await client.ask(method, *arguments, seconds=0.3)
-        except asyncio.TimeoutError:
-            continue
-        except Refused as error:
-            if error.code in ("not_found", "refused"):
-                raise Gone from error
-            if error.code not in ("doubt", "retry", "no_connection"):
-                raise
-            await asyncio.sleep(0.01)
 
 
 async def all_events(client: EaClient) -> list[dict[str, Any]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -24,19 +24,17 @@ from livetrader_core.market.finding import Verdict
 from livetrader_core.models import Order, OrderStatus, OrderType, Side
 from livetrader_core.registry import load_trade
 from livetrader_core.sim.mt4_trading import INVALID_STOPS, TradeError
-from livetrader_core.sim.recording import MINUTE_MS
 from livetrader_core.sim.venue import Fault, FaultKind
-from livetrader_core.trade.base import VenueEvent
 from livetrader_core.trade.diagnosis import Probe, examine_account
 from livetrader_core.trade.mt4 import Mt4Trade
 from tests.ea.build import compiler
 from tests.ea.client import Refused, attached, connected
-from tests.ea.terminal import EaTerminal
 from tests.support.data import proving
-from tests.support.dwx_trading import NOON, market_order, told, venue_fills
-from tests.support.dwx_venue import EURUSD, USDJPY, eventually
+from tests.support.dwx_trading import NOON, market_order
+from tests.support.dwx_venue import EURUSD, eventually
 from tests.support.mt4_account import held
 from tests.support.mt4_course import course, priced
+from tests.support.mt4_play import Play, play
 from tests.support.zmtp_relay import ZmtpRelay
 
 _S = OrderStatus
@@ -47,95 +45,6 @@ Record = Callable[[str, object], None]
 def _compiler() -> None:
     if compiler() is None:
         pytest.skip("g++ is needed to compile the expert advisor; install it (package g++)")
-
-
-class Play:
-    """A terminal whose price takes a course, and an adapter with what it told."""
-
-    def __init__(self, terminal: EaTerminal, clock: SteppedClock, folder: Path) -> None:
-        self.terminal, self.clock, self._folder = terminal, clock, folder
-        self.endpoint = terminal.endpoint
-        self.seen: list[VenueEvent] = []
-        self.trade: Mt4Trade = None  # type: ignore[assignment]
-
-    async def begin(self, **settings: Any) -> None:
-        quick = {"timeout": 0.5, "patience": 0.3, "retry": 0.01, "longest_retry": 0.05}
-        self.trade = Mt4Trade(
-            self.endpoint,
-            clock=self.clock,
-            state=self._folder / "state.sqlite",
-            **{**quick, **settings},
-        )
-        await self.trade.connect()
-        self._reader = asyncio.create_task(self._follow())
-        await asyncio.sleep(0)
-
-    async def _follow(self) -> None:
-        async for event in self.trade.watch_events():
-            self.seen.append(event)
-
-    async def end(self) -> None:
-        await self.trade.disconnect()
-        await self._reader
-
-    async def minutes(self, count: int = 1) -> None:
-        self.clock.advance(self.clock.now() + count * MINUTE_MS)
-        await asyncio.sleep(0.03)
-
-    async def found(self, name: str) -> Order | None:
-        """What the adapter knows of an order once its line is there again."""
-        while True:
-            with suppress(LiveTraderError):
-                return await self.trade.fetch_order(name)
-            await asyncio.sleep(0.01)
-
-    async def status(self, name: str) -> OrderStatus:
-        order = await self.found(name)
-        assert order is not None
-        return order.status
-
-    async def waiting(
-        self, name: str, ticks: int, kind: OrderType, lots: float = 0.3, side: Side = Side.SELL
-    ) -> Order:
-        """Place an order so many ticks from the first price."""
-        return await self.trade.create_order(priced(name, ticks, kind, lots, side))
-
-    async def assert_same_books(self) -> None:
-        """Fills, positions and cash of the adapter are the terminal's, to the cent."""
-        trading = self.terminal.trading
-        fills = await self.trade.fetch_fills()
-        assert told(fills) == venue_fills(trading)
-        positions = {p.symbol: p.quantity for p in await self.trade.fetch_positions()}
-        assert positions == held(trading)
-        (balance,) = await self.trade.fetch_balance()
-        assert balance.cash == trading.balance
-
-    async def assert_same_prices(self) -> None:
-        """Orders that work do so at the prices that the terminal has for them."""
-        tickets = self.terminal.trading.tickets.values()
-        theirs = {t.open_price for t in tickets if t.kind.pending}
-        theirs |= {level for t in tickets for level in (t.stop_loss, t.take_profit) if level}
-        orders = await self.trade.fetch_open_orders()
-        ours = {o.stop_price if o.type is OrderType.STOP else o.price for o in orders}
-        assert ours == theirs
-
-
-Scene = Callable[[Play], Awaitable[None]]
-
-
-def play(scene: Scene, folder: Path, ticks: Sequence[int] = (0,), **settings: Any) -> None:
-    async def main() -> None:
-        clock = SteppedClock(NOON)
-        shown = [course(EURUSD, ticks), course(USDJPY, [0])]
-        async with attached(clock, shown) as terminal:
-            run = Play(terminal, clock, folder)
-            await run.begin(**settings)
-            try:
-                await scene(run)
-            finally:
-                await run.end()
-
-    asyncio.run(main())
 
 
 @pytest.mark.parametrize(
@@ -414,6 +323,8 @@ def test_a_close_that_the_history_never_tells_is_no_fill(
         await run.trade.create_order(market_order("in", Side.BUY, 0.2))
         run.terminal.switches.stray_history = True
         await run.trade.create_order(market_order("out", Side.SELL, 0.2))
+        await asyncio.sleep(0.05)
+        run.terminal._advisor.pass_time(31.0)
         await eventually(lambda: run.seen[-1].order.status is _S.CANCELED)
         assert run.seen[-1].order.client_order_id == "out"
         assert "All History" in run.seen[-1].order.reason

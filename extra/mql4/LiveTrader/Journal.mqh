@@ -9,7 +9,7 @@
 //|   G number                         the highest ticket seen       |
 //|   T ticket...                      a ticket as it was last seen  |
 //|   E number gone ticket... json     an event; gone: no longer open|
-//|   B op kind target                 an operation is about to begin|
+//|   B op kind target lots            an operation is about to begin|
 //|   D op state error ticket rest lots price time profit commission |
 //|     swap                           what became of it             |
 //+------------------------------------------------------------------+
@@ -30,6 +30,7 @@ struct Operation
    string   name;
    string   kind;
    int      target;
+   double   wanted;       // lots that were asked for
    int      state;
    int      error;
    int      ticket;
@@ -50,6 +51,7 @@ string    g_events[];           // JSON of the events that are kept, a ring
 int       g_event = 0;          // number of the last event
 int       g_first_event = 1;    // number of the oldest one that is kept
 int       g_highest = 0;        // the highest ticket number that was seen
+int       g_account = 0;        // whose journal it is
 int       g_journal = INVALID_HANDLE;
 bool      g_journal_ok = false;
 string    g_journal_mark = "";  // tells this journal from another one of the same account
@@ -101,13 +103,14 @@ void SizeSlots(const int size)
       PlaceOperation(i);
 }
 
-int AddOperation(const string name, const string kind, const int target)
+int AddOperation(const string name, const string kind, const int target, const double lots)
 {
    int count = ArraySize(g_operations);
    ArrayResize(g_operations, count + 1, 1000);
    g_operations[count].name = name;
    g_operations[count].kind = kind;
    g_operations[count].target = target;
+   g_operations[count].wanted = lots;
    g_operations[count].state = STATE_BEGUN;
    g_operations[count].error = 0;
    g_operations[count].ticket = 0;
@@ -127,10 +130,11 @@ int AddOperation(const string name, const string kind, const int target)
 }
 
 //--- What became of it is not known any more.
-void BeginAgain(const int place, const string kind, const int target)
+void BeginAgain(const int place, const string kind, const int target, const double lots)
 {
    g_operations[place].kind = kind;
    g_operations[place].target = target;
+   g_operations[place].wanted = lots;
    g_operations[place].state = STATE_BEGUN;
    g_operations[place].error = 0;
    g_operations[place].began = GetTickCount();
@@ -215,15 +219,16 @@ bool WriteLine(const string line)
 }
 
 //--- Write down that an operation begins; its place, or -1 if that failed and it must not begin.
-int BeginOperation(const string name, const string kind, const int target)
+int BeginOperation(const string name, const string kind, const int target, const double lots)
 {
-   if(!WriteLine("B\t" + name + "\t" + kind + "\t" + IntegerToString(target)))
+   if(!WriteLine("B\t" + name + "\t" + kind + "\t" + IntegerToString(target) + "\t"
+                 + DoubleToString(lots, 8)))
       return(-1);
    int place = FindOperation(name);
    if(place < 0)
-      return(AddOperation(name, kind, target));
+      return(AddOperation(name, kind, target, lots));
    // It was refused for a passing reason, and is tried again.
-   BeginAgain(place, kind, target);
+   BeginAgain(place, kind, target, lots);
    return(place);
 }
 
@@ -234,10 +239,10 @@ void EndOperation(const int place)
 }
 
 //--- Write down an event and the ticket behind it in one line: both or none.
-void WriteEvent(const int number, const bool gone, const Ticket &ticket, const string json)
+bool WriteEvent(const int number, const bool gone, const Ticket &ticket, const string json)
 {
-   WriteLine("E\t" + IntegerToString(number) + "\t" + (gone ? "1" : "0") + "\t"
-             + TicketLine(ticket) + "\t" + json);
+   return(WriteLine("E\t" + IntegerToString(number) + "\t" + (gone ? "1" : "0") + "\t"
+             + TicketLine(ticket) + "\t" + json));
 }
 
 //+------------------------------------------------------------------+
@@ -247,7 +252,7 @@ void ReadOperationFields(const string &fields[])
 {
    int place = FindOperation(fields[1]);
    if(place < 0)
-      place = AddOperation(fields[1], "", 0);
+      place = AddOperation(fields[1], "", 0, 0.0);
    g_operations[place].state = (int)StringToInteger(fields[2]);
    g_operations[place].error = (int)StringToInteger(fields[3]);
    g_operations[place].ticket = (int)StringToInteger(fields[4]);
@@ -291,20 +296,21 @@ void ReadLine(const string &fields[], const int count)
    }
    else if(kind == "E" && count == TICKET_FIELDS + 5)
       ReadEventFields(fields);
-   else if(kind == "B" && count == 5)
+   else if(kind == "B" && count == 6)
    {
       int place = FindOperation(fields[1]);
       int target = (int)StringToInteger(fields[3]);
+      double lots = StringToDouble(fields[4]);
       if(place < 0)
-         AddOperation(fields[1], fields[2], target);
+         AddOperation(fields[1], fields[2], target, lots);
       else
-         BeginAgain(place, fields[2], target);
+         BeginAgain(place, fields[2], target, lots);
    }
    else if(kind == "D" && count == 13)
       ReadOperationFields(fields);
 }
 
-//--- Read what an earlier run left. False: there is none, or it is another account's.
+//--- Read what an earlier run left. False: it is there and can't be read.
 bool ReadJournal()
 {
    int file = FileOpen(g_journal_name, FILE_READ | FILE_TXT | FILE_ANSI);
@@ -352,7 +358,8 @@ void WriteAll()
    for(int i = MathMax(0, count - OPERATIONS_KEPT); i < count; i++)
    {
       WriteLine("B\t" + g_operations[i].name + "\t" + g_operations[i].kind + "\t"
-                + IntegerToString(g_operations[i].target));
+                + IntegerToString(g_operations[i].target) + "\t"
+                + DoubleToString(g_operations[i].wanted, 8));
       if(g_operations[i].state != STATE_BEGUN)
          WriteLine(OperationLine(g_operations[i]));
    }
@@ -388,7 +395,12 @@ bool OpenJournal(const int account, const int magic)
    ForgetAll();
    g_journal_name = StringFormat("livetrader-%d-%d.journal", account, magic);
    g_journal_mark = "";
-   bool found = ReadJournal();
+   bool found = FileIsExist(g_journal_name);
+   if(found && !ReadJournal())
+   {
+      NoteError(g_journal_name + " can't be read: move it out of MQL4/Files, then attach the advisor again");
+      return(true);
+   }
    if(!found)
       g_journal_mark = NewStart();
    string fresh = g_journal_name + ".new";

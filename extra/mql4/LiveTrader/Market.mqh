@@ -308,13 +308,14 @@ bool ReadBarsWanted(const Request &request, BarsWanted &wanted, string &json)
    return(true);
 }
 
-//--- The bars of one stretch that holds no more than "most". -1: the error is in GetLastError.
-int CopyStretch(const BarsWanted &wanted, const datetime from, const datetime to, MqlRates &rates[])
+//--- The bars of one stretch that holds no more than "most". -1: they can't be read, "error" says why.
+int CopyStretch(const BarsWanted &wanted, const datetime from, const datetime to, MqlRates &rates[], int &error)
 {
    ArrayResize(rates, 0);
    ResetLastError();
    int count = CopyRates(wanted.symbol, (ENUM_TIMEFRAMES)wanted.minutes, from, to - 1, rates);
-   if(count < 0 && (GetLastError() == NO_HISTORY || GetLastError() == 0))
+   error = GetLastError();      // reading it clears it
+   if(count < 0 && (error == NO_HISTORY || error == 0))
       return(0);
    return(count);
 }
@@ -334,12 +335,10 @@ bool TellBars(const Request &request, string &json)
    {
       datetime to = (datetime)MathMin((long)end, (long)from + length);
       MqlRates rates[];
-      int count = CopyStretch(wanted, from, to, rates);
+      int error = 0;
+      int count = CopyStretch(wanted, from, to, rates, error);
       if(count < 0)
-      {
-         int error = GetLastError();
          return(Fail(json, error == HISTORY_LOADS ? "retry" : "refused", error, "the history can't be read now"));
-      }
       bars = JoinBars(wanted, rates, count, from, to, digits);
       from = to;
    }

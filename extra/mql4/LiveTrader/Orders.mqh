@@ -18,6 +18,7 @@ string g_doing = "";             // the operation that is under way, and its tic
 int    g_doing_ticket = 0;
 int    g_history_total = -1;    // entries of the history that were looked at
 int    g_told_gone = 0;         // and how many were told of as gone since then
+int    g_gone[];                 // tickets that were told of as gone in this look
 int    g_missing[];              // tickets that vanished and that the terminal can't tell of yet
 uint   g_missing_since[];
 uint   g_connected_since = 0;
@@ -48,13 +49,18 @@ void Tell(const string kind, const string reason, const int rest, const Ticket &
    string by = Settle(kind, rest, ticket);
    string json = EventJson(kind, by, reason == "" && by != "" ? "client" : reason, rest, ticket);
    int number = g_event + 1;
-   WriteEvent(number, gone, ticket, json);
+   // What is not on disk would have its number again after a restart: it is found, and told, then.
+   if(!WriteEvent(number, gone, ticket, json))
+      return;
    KeepEvent(number, json);
    SetKnown(ticket);
    if(gone)
    {
       DropKnown(ticket.number);
       g_told_gone++;
+      int count = ArraySize(g_gone);
+      ArrayResize(g_gone, count + 1, 50);
+      g_gone[count] = ticket.number;
    }
    PublishNumbered("event|", (ulong)number, json);
 }
@@ -84,7 +90,8 @@ bool Explains(const Operation &operation, const string kind, const Ticket &ticke
    if(operation.target != ticket.number)
       return(false);
    if(operation.kind == "close")
-      return(kind == "closed" || kind == "parted");
+      return((kind == "closed" || kind == "parted") && ReasonOf(ticket.comment) == ""
+             && MathAbs(operation.wanted - ticket.lots) < LOTS_EPSILON);
    if(operation.kind == "delete")
       return(kind == "deleted");
    return(operation.kind == "modify" && kind == "modified");
@@ -103,8 +110,8 @@ bool IsOpenEnded(const Operation &operation)
 //--- is done then.
 string Settle(const string kind, const int rest, const Ticket &ticket)
 {
-   if(g_doing != "")
-      return(ticket.number == g_doing_ticket ? g_doing : "");
+   if(g_doing != "" && ticket.number == g_doing_ticket)
+      return(g_doing);
    int count = ArraySize(g_operations);
    for(int i = count - 1; i >= 0 && i > count - 200; i--)
    {
@@ -124,7 +131,7 @@ void GiveUpBegun()
    if(connected && !g_was_connected)
       g_connected_since = GetTickCount();
    g_was_connected = connected;
-   if(!connected || GetTickCount() - g_connected_since < LOST_AFTER_MS)
+   if(!IsSettledIn())
       return;
    int count = ArraySize(g_operations);
    for(int i = count - 1; i >= 0 && i > count - 200; i--)
@@ -195,8 +202,20 @@ void Recognize(Ticket &ticket)
          ticket.root = from;
       return;
    }
-   if(ticket.magic == Magic && IsOperationName(ticket.comment))
-      ticket.operation = ticket.comment;
+   if(ticket.magic != Magic || !IsOperationName(ticket.comment))
+      return;
+   ticket.operation = ticket.comment;
+   // Some brokers leave the comment on what a partial close leaves.
+   int count = ArraySize(g_known);
+   for(int i = 0; i < count; i++)
+   {
+      if(g_known[i].operation == ticket.operation && g_known[i].opened == ticket.opened
+         && g_known[i].number < ticket.number && !Differs(g_known[i].price, ticket.price))
+      {
+         Inherit(ticket, g_known[i]);
+         return;
+      }
+   }
 }
 
 void LookAtKnown(const int place_now, const int place_known)
@@ -232,6 +251,9 @@ void CountOrder()
 //+------------------------------------------------------------------+
 string ReasonOf(const string comment)
 {
+   // An operation may be called "also:1".
+   if(IsOperationName(comment))
+      return("");
    if(StringFind(comment, "[sl]") >= 0)
       return("sl");
    if(StringFind(comment, "[tp]") >= 0)
@@ -345,6 +367,12 @@ void TellFilledBefore(const Ticket &before, const Ticket &closed)
    Tell("filled", "", 0, filled);
 }
 
+//--- Whether the terminal has long been connected: lists that load late are there then.
+bool IsSettledIn()
+{
+   return(g_was_connected && GetTickCount() - g_connected_since >= LOST_AFTER_MS);
+}
+
 //--- The history may come a moment after the order is gone; one that never comes is told all the
 //--- same, without a price.
 void LookAtMissing(const Ticket &before)
@@ -354,12 +382,9 @@ void LookAtMissing(const Ticket &before)
    {
       if(g_missing[i] != before.number)
          continue;
-      if(GetTickCount() - g_missing_since[i] < GONE_AFTER_MS)
+      if(GetTickCount() - g_missing_since[i] < GONE_AFTER_MS || !IsSettledIn())
          return;
-      g_missing[i] = g_missing[count - 1];
-      g_missing_since[i] = g_missing_since[count - 1];
-      ArrayResize(g_missing, count - 1);
-      ArrayResize(g_missing_since, count - 1);
+      DropMissing(i);
       Ticket lost = before;
       NoteError(StringFormat("ticket %d is gone and not in the history; show all of it there", lost.number));
       Tell(IsPending(lost.type) ? "deleted" : "closed", "unknown", 0, lost);
@@ -369,6 +394,25 @@ void LookAtMissing(const Ticket &before)
    ArrayResize(g_missing_since, count + 1);
    g_missing[count] = before.number;
    g_missing_since[count] = GetTickCount();
+}
+
+void DropMissing(const int place)
+{
+   int last = ArraySize(g_missing) - 1;
+   g_missing[place] = g_missing[last];
+   g_missing_since[place] = g_missing_since[last];
+   ArrayResize(g_missing, last);
+   ArrayResize(g_missing_since, last);
+}
+
+//--- What was missing and is there again has its time anew when it goes for good.
+void ForgetFound()
+{
+   for(int i = ArraySize(g_missing) - 1; i >= 0; i--)
+   {
+      if(FindNow(g_missing[i]) >= 0)
+         DropMissing(i);
+   }
 }
 
 void LookAtAllGone()
@@ -389,18 +433,29 @@ void LookAtAllGone()
    }
 }
 
+bool IsGone(const int number)
+{
+   int count = ArraySize(g_gone);
+   for(int i = 0; i < count; i++)
+   {
+      if(g_gone[i] == number)
+         return(true);
+   }
+   return(false);
+}
+
 //--- Orders that came and went between two looks are in the history only. It is gone through when
 //--- it has grown by more than what was told of.
-void LookAtHistory()
+void LookAtHistory(const int highest)
 {
    int total = OrdersHistoryTotal();
    bool explained = (total == g_history_total + g_told_gone);
-   int highest = g_highest;
    for(int i = 0; i < total && !explained; i++)
    {
       if(!OrderSelect(i, SELECT_BY_POS, MODE_HISTORY))
          return;
-      if(OrderTicket() <= highest || !IsOrder(OrderType()) || FindKnown(OrderTicket()) >= 0)
+      if(OrderTicket() <= highest || !IsOrder(OrderType()) || FindKnown(OrderTicket()) >= 0
+         || IsGone(OrderTicket()))
          continue;
       Ticket closed;
       ReadSelected(closed);
@@ -430,6 +485,9 @@ void Look()
 {
    if(!ReadOpen())
       return;
+   ArrayResize(g_gone, 0);
+   int highest = g_highest;     // before this look: a newer ticket may have been seen first
+   ForgetFound();
    LookAtAllGone();
    int count = ArraySize(g_now);
    for(int i = 0; i < count; i++)
@@ -440,7 +498,7 @@ void Look()
       else
          LookAtNew(i);
    }
-   LookAtHistory();
+   LookAtHistory(highest);
 }
 
 //--- At the first start of all there is nothing to compare with: what is there is taken as known.

@@ -124,6 +124,7 @@ bool TellEvents(const string text, string &json)
    AddInteger(json, "oldest", g_first_event);
    AddInteger(json, "last", g_event);
    AddText(json, "journal", g_journal_mark);
+   AddInteger(json, "account", g_account);
    json += "}";
    return(true);
 }
@@ -137,22 +138,25 @@ int ArgumentsOf(const string method)
    if(method == "hello" || method == "ping" || method == "account")
       return(0);
    if(method == "symbols" || method == "contract" || method == "tick" || method == "orders"
-      || method == "ticket" || method == "events" || method == "result"
-      || method == "void")
+      || method == "ticket" || method == "events")
       return(1);
    if(method == "watch" || method == "unwatch")
       return(-1);
-   if(method == "delete")
+   if(method == "result" || method == "void")
       return(2);
-   if(method == "history")
+   if(method == "history" || method == "delete")
       return(3);
-   if(method == "close")
-      return(4);
-   if(method == "bars")
+   if(method == "close" || method == "bars")
       return(5);
    if(method == "modify")
-      return(6);
-   return(method == "order" ? 9 : -2);
+      return(7);
+   return(method == "order" ? 10 : -2);
+}
+
+//--- A request that was on its way when the user logged in to another account is not for that one.
+bool NamesAccount(const string method)
+{
+   return(IsOperation(method) || method == "result" || method == "void");
 }
 
 bool IsOperation(const string method)
@@ -174,6 +178,8 @@ bool IsSound(const Request &request, string &json)
       return(Fail(json, "unknown_method", 0, "no method " + request.method));
    if(wanted == -1 ? request.count == 0 : request.count != wanted)
       return(Fail(json, "bad_request", 0, request.method + " takes another number of arguments"));
+   if(NamesAccount(request.method) && request.arguments[request.count - 1] != IntegerToString(g_account))
+      return(Fail(json, "wrong_account", 0, "the terminal is logged in to another account"));
    return(true);
 }
 

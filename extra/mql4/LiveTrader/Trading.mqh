@@ -159,8 +159,6 @@ bool SelectOpen(const string text, string &json)
 bool CheckLots(const double lots, const string symbol, string &json)
 {
    double step = MarketInfo(symbol, MODE_LOTSTEP);
-   if(lots > MaximumLots + LOTS_EPSILON)
-      return(Fail(json, "limit", 0, "more lots than the input MaximumLots allows"));
    if(lots < LOTS_EPSILON || step <= 0.0 || MathAbs(lots / step - MathRound(lots / step)) > 0.0001)
       return(Fail(json, "refused", 131, "lots must be in steps of " + DoubleToString(step, LOT_DIGITS)));
    return(true);
@@ -169,9 +167,9 @@ bool CheckLots(const double lots, const string symbol, string &json)
 //+------------------------------------------------------------------+
 //| Beginning and ending                                             |
 //+------------------------------------------------------------------+
-bool Begin(const string name, const string kind, const int target, int &place, string &json)
+bool Begin(const string name, const string kind, const int target, const double lots, int &place, string &json)
 {
-   place = BeginOperation(name, kind, target);
+   place = BeginOperation(name, kind, target, lots);
    if(place < 0)
       return(Fail(json, "not_allowed", 0, "the journal file can't be written; see the Experts tab"));
    g_doing = name;
@@ -243,6 +241,8 @@ bool ReadWish(const Request &request, Wish &wish, string &json)
       return(false);
    if(IsPending(wish.type) && wish.price <= 0.0)
       return(Fail(json, "bad_request", 0, "a pending order needs a price"));
+   if(wish.lots > MaximumLots + LOTS_EPSILON)
+      return(Fail(json, "limit", 0, "more lots than the input MaximumLots allows"));
    return(CheckLots(wish.lots, wish.symbol, json));
 }
 
@@ -281,7 +281,7 @@ bool DoOrder(const Request &request, string &json)
    if(!IsPending(wish.type) && !PriceAtMarket(wish, json))
       return(false);
    int place = -1;
-   if(!Begin(name, "order", 0, place, json))
+   if(!Begin(name, "order", 0, wish.lots, place, json))
       return(false);
    int number = -1;
    if(!SendWish(wish, name, number))
@@ -318,12 +318,14 @@ bool DoModify(const Request &request, string &json)
    if(!IsPending(OrderType()) || price <= 0.0)
       price = OrderOpenPrice();
    int place = -1;
-   if(!Begin(request.arguments[0], "modify", number, place, json))
+   if(!Begin(request.arguments[0], "modify", number, 0.0, place, json))
       return(false);
    ResetLastError();
+   bool modified = OrderModify(number, price, loss, gain, expiration, clrNONE);
+   int error = GetLastError();
    // Error 1: it is as asked for already.
-   if(!OrderModify(number, price, loss, gain, expiration, clrNONE) && GetLastError() != 1)
-      return(EndBadly(place, GetLastError(), json));
+   if(!modified && error != 1)
+      return(EndBadly(place, error, json));
    Ticket ticket;
    ClearTicket(ticket);
    ticket.number = number;
@@ -361,7 +363,7 @@ bool DoClose(const Request &request, string &json)
    double price = (OrderType() == OP_BUY) ? tick.bid : tick.ask;
    double all = OrderLots();
    int place = -1;
-   if(!Begin(request.arguments[0], "close", number, place, json))
+   if(!Begin(request.arguments[0], "close", number, whole ? all : lots, place, json))
       return(false);
    ResetLastError();
    if(!OrderClose(number, whole ? all : lots, price, slippage, clrNONE))
@@ -393,7 +395,7 @@ bool DoDelete(const Request &request, string &json)
    Ticket ticket;
    ReadSelected(ticket);
    int place = -1;
-   if(!Begin(request.arguments[0], "delete", ticket.number, place, json))
+   if(!Begin(request.arguments[0], "delete", ticket.number, 0.0, place, json))
       return(false);
    ResetLastError();
    if(!OrderDelete(ticket.number, clrNONE))
@@ -428,7 +430,7 @@ bool GiveUp(const string name, string &json)
    if(place < 0 || MayTryAgain(place))
    {
       int error = place < 0 ? 0 : g_operations[place].error;
-      place = BeginOperation(name, "void", 0);
+      place = BeginOperation(name, "void", 0, 0.0);
       if(place < 0)
          return(Fail(json, "not_allowed", 0, "the journal file can't be written; see the Experts tab"));
       g_operations[place].state = STATE_VOID;

@@ -29,6 +29,8 @@ _ERRORS: dict[str, tuple[type[LiveTraderError], str]] = {
         Unavailable,
         "switch on AutoTrading in the terminal, and 'Allow live trading' in the advisor's settings",
     ),
+    "wrong_account": (Unavailable, "log in again, or restart this server"),
+    "void": (OrderRejected, ""),
     "no_connection": (Unavailable, "check the terminal's login"),
     NOT_FOUND: (InvalidRequest, ""),
     "refused": (OrderRejected, ""),

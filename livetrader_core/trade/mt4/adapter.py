@@ -40,6 +40,7 @@ from livetrader_core.trade.metatrader.positions import (
     hedged_pair,
     net_positions,
 )
+from livetrader_core.trade.metatrader.trades import Trade
 from livetrader_core.trade.mt4.books import STEP, OrderBooks
 from livetrader_core.trade.mt4.execution import Execution
 from livetrader_core.trade.mt4.levels import Levels
@@ -123,12 +124,20 @@ class Mt4Trade(AccountLine[Line]):
             self._events.put,
         )
         self._operations = Operations(
-            self._working, min(_PAUSE, self._patience.retry), settings.seconds("patience", patience)
+            self._working,
+            lambda: self.account_id,
+            min(_PAUSE, self._patience.retry),
+            settings.seconds("patience", patience),
         )
         self._steps = Steps(self._books, self._operations, self._sync)
         self._levels = Levels(self._terminal, self._books, self._steps)
         self._execution = Execution(
-            self._terminal, self._books, self._steps, self._levels, self._slippage
+            self._terminal,
+            self._books,
+            self._steps,
+            self._levels,
+            self._slippage,
+            min(_PAUSE, self._patience.retry),
         )
         self._looking = Looking(self._terminal, self._books)
 
@@ -159,7 +168,9 @@ class Mt4Trade(AccountLine[Line]):
             events = [OrderEvent.read(item) for item in fields.items(body, "events")]
             last, oldest = fields.integer(body, "last"), fields.integer(body, "oldest")
             journal = fields.text(body, "journal")
-            if oldest > after + 1 or self._memory.journal not in ("", journal):
+            self._check_account(str(fields.integer(body, "account")))
+            missed = oldest > after + 1 or last < after
+            if missed or self._memory.journal not in ("", journal):
                 await self._look(after, journal)
                 continue
             for event in events:
@@ -219,6 +230,8 @@ class Mt4Trade(AccountLine[Line]):
             return  # it works, and its events are told
         if state == "done" and not self._books.has_fill_of(record, fields.integer(body, "ticket")):
             return  # the terminal tells of what is closed some seconds later
+        if not record.order.filled and await self._has_begun(record):
+            return
         if record.order.filled:
             done = f"{record.order.filled:g} of {record.order.quantity:g} done"
             reason = f"stopped when the terminal did not answer: {done}"
@@ -229,13 +242,21 @@ class Mt4Trade(AccountLine[Line]):
         else:
             self._books.forget(record)
 
+    async def _has_begun(self, record: Record) -> bool:
+        """Whether a first step was done that was not told yet."""
+        first = f"{record.order.client_order_id}{STEP}1"
+        if record.operation == first:
+            return False
+        body = await self._operations.result(first)
+        return body is not None and body.get("state") == "done"
+
     # ---- orders
 
     async def create_order(self, order: Order) -> Order:
         """As :meth:`TradeBase.create_order`. A market order may take several steps: when one is
         refused after others were done, the order ends as CANCELED with what is filled.
         """
-        await self._check(order)
+        order = await self._checked(order)
         name = f"order {order.client_order_id}"
         async with self._turn:
             try:
@@ -253,7 +274,8 @@ class Mt4Trade(AccountLine[Line]):
             status=OrderStatus.ACCEPTED, order_id="" if done is None else done.order.order_id
         )
 
-    async def _check(self, order: Order) -> None:
+    async def _checked(self, order: Order) -> Order:
+        """``order`` with its prices as the terminal has them."""
         name = f"order {order.client_order_id}"
         if order.type not in self.abilities.types:
             raise InvalidRequest(f"{name}: this terminal has no {order.type.value} orders")
@@ -275,6 +297,8 @@ class Mt4Trade(AccountLine[Line]):
                 raise OrderRejected(
                     f"{name}: {field} {value:g} is no price of {order.symbol}: its tick is {tick:g}"
                 )
+            order = order.but(**{field: contract.round_price(value)})
+        return order
 
     # ---- changing and canceling
 
@@ -303,7 +327,7 @@ class Mt4Trade(AccountLine[Line]):
                 raise InvalidRequest(f"{name}: a {order.type.value} order has {field} only")
             if level is None:
                 return order
-            await self._check(order.but(**{field: level}))
+            level = getattr(await self._checked(order.but(**{field: level})), field)
             if record.guard is not None:
                 await self._levels.move(record, record.guard, level)
             else:
@@ -350,12 +374,22 @@ class Mt4Trade(AccountLine[Line]):
             while pair := hedged_pair(list((await self._terminal.trades()).values())):
                 lots = min(one.lots for one in pair)
                 log.warning("%g lots of %s are closed on both sides", lots, pair[0].name)
-                for one in pair:
-                    operation = f"hedge{STEP}{secrets.token_hex(8)}"
-                    name = f"ticket {one.ticket}"
-                    arguments = (one.ticket, lots, self._slippage)
-                    await self._operations.do(name, "close", operation, *arguments)
+                if not await self._close_pair(pair, lots):
+                    break
             await self._sync()
+
+    async def _close_pair(self, pair: Sequence[Trade], lots: float) -> bool:
+        """Close ``lots`` of both; whether that was done. What is left of one is a net position."""
+        for one in pair:
+            operation = f"hedge{STEP}{secrets.token_hex(8)}"
+            name = f"ticket {one.ticket}"
+            arguments = (one.ticket, lots, self._slippage)
+            try:
+                await self._operations.do(name, "close", operation, *arguments)
+            except OrderRejected as error:
+                log.error("%s", error)
+                return False
+        return True
 
     # ---- what there is
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import asyncio
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import replace
 
 from livetrader_core.errors import LiveTraderError, NotConnected, OrderRejected
@@ -19,18 +20,32 @@ from livetrader_core.trade.mt4.operations import PASSING
 from livetrader_core.trade.mt4.steps import Steps
 from livetrader_core.trade.mt4.terminal import Terminal
 
+#: How often a limit order is tried at a market whose price changes while it is sent.
+_ATTEMPTS = 4
+
+
+class _Stopped(Exception):
+    """A step failed after others were done."""
+
 
 class Execution:
-    """``slippage`` is what market orders take, in points."""
+    """``slippage`` is what market orders take, in points; ``pause``: seconds between attempts."""
 
     def __init__(
-        self, terminal: Terminal, books: OrderBooks, steps: Steps, levels: Levels, slippage: int
+        self,
+        terminal: Terminal,
+        books: OrderBooks,
+        steps: Steps,
+        levels: Levels,
+        slippage: int,
+        pause: float,
     ) -> None:
         self._terminal = terminal
         self._books = books
         self._steps = steps
         self._levels = levels
         self._slippage = slippage
+        self._pause = pause
 
     async def execute(self, record: Record, trades: Mapping[int, Trade]) -> None:
         """Do all steps of an order; ``trades`` are ours now.
@@ -51,10 +66,15 @@ class Execution:
             else:
                 await self._send(record, type_of(order), order.quantity, order.stop_price)
         except OrderRejected as error:
-            self._refused(record, str(error))
-        except NotConnected:
-            self._not_sent(record)
+            now = self._books.order(order.client_order_id) or record
+            self._books.end(now, OrderStatus.REJECTED, str(error))
             raise
+        except NotConnected:
+            self._books.forget(self._books.order(order.client_order_id) or record)
+            raise
+        except _Stopped as error:
+            now = self._books.order(order.client_order_id) or record
+            self._books.end(now, OrderStatus.CANCELED, str(error))
 
     async def _trade_at_market(self, record: Record, against: Sequence[Trade]) -> None:
         """Close what stands against it, oldest first, and open the rest."""
@@ -63,26 +83,32 @@ class Execution:
         for number, trade in enumerate(against, 1):
             lots = min(left, trade.lots)
             operation = f"{order.client_order_id}{STEP}{number}"
-            await self._steps.do(record, "close", operation, trade.ticket, lots, self._slippage)
+            step = self._steps.do(record, "close", operation, trade.ticket, lots, self._slippage)
+            await _begun(step, number > 1)
             record = self._books.order(order.client_order_id) or record
             # Not by the fills: the terminal may tell of a closed position some seconds later.
             left = round(left - lots, 8)
             if left <= 0:
                 return
-        await self._send(record, at_market(order.side), left, 0.0, self._slippage)
+        step = self._send(record, at_market(order.side), left, 0.0, self._slippage)
+        await _begun(step, bool(against))
 
     async def _place_limit(self, record: Record) -> None:
         """At the market as long as that is at its price or better, else as a pending order."""
         order = record.order
-        while await self._is_marketable(order):
+        for attempt in range(1, _ATTEMPTS + 1):
+            if not await self._is_marketable(order):
+                break
             try:
                 kind = at_market(order.side)
                 await self._send(record, kind, order.quantity, order.price, 0, again=False)
                 return
             except OrderRejected as error:
                 refusal = refusal_of(error)
-                if refusal is None or refusal.number not in PASSING:
+                passing = refusal is not None and refusal.number in PASSING
+                if not passing or attempt == _ATTEMPTS:
                     raise
+            await asyncio.sleep(self._pause)
         await self._send(record, type_of(order), order.quantity, order.price)
 
     async def _is_marketable(self, order: Order) -> bool:
@@ -107,21 +133,12 @@ class Execution:
         arguments = (self._terminal.name(order.symbol), kind, lots, price, 0, 0, slippage, 0)
         await self._steps.do(record, "order", order.client_order_id, *arguments, again=again)
 
-    # ---- when a step fails
 
-    def _refused(self, record: Record, reason: str) -> None:
-        """End an order at its first refusal. Raises OrderRejected if nothing of it was done."""
-        now = self._books.order(record.order.client_order_id) or record
-        if now.order.filled:
-            self._books.end(now, OrderStatus.CANCELED, reason)
-            return
-        self._books.end(now, OrderStatus.REJECTED, reason)
-        raise OrderRejected(reason)
-
-    def _not_sent(self, record: Record) -> None:
-        """A step did not leave: what was done before stands, and the rest is not done later."""
-        now = self._books.order(record.order.client_order_id) or record
-        if now.order.filled:
-            self._books.end(now, OrderStatus.CANCELED, "the line was lost before its next step")
-        else:
-            self._books.forget(now)
+async def _begun(step: Awaitable[None], begun: bool) -> None:
+    """Take a step; once an order is ``begun``, what is against it stops the order."""
+    try:
+        await step
+    except (OrderRejected, NotConnected) as error:
+        if begun:
+            raise _Stopped(str(error)) from error
+        raise

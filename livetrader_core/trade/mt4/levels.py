@@ -13,6 +13,9 @@ from livetrader_core.trade.mt4.books import OrderBooks
 from livetrader_core.trade.mt4.steps import Steps
 from livetrader_core.trade.mt4.terminal import Terminal
 
+#: Prices that differ by less are one: no tick is as small.
+_SAME = 1e-9
+
 
 class Levels:
     """Sets, moves and takes away the levels of a terminal's positions."""
@@ -71,19 +74,30 @@ class Levels:
             self._books.end(now, OrderStatus.CANCELED, "")
 
     async def settle(self, record: Record, guard: Guard) -> None:
-        """Whether a level of which nothing was heard is set. Raises Unavailable."""
+        """Whether a level of which nothing was heard is set.
+
+        Raises OrderRejected, OutcomeUnknown, Unavailable.
+        """
         trades = await self._terminal.trades()
         held = [trades[one.ticket] for one in guard.tickets if one.ticket in trades]
-        if held and all(level_of(trade, guard.gain) == guard.level for trade in held):
+        carriers = [trade for trade in held if _has(trade, guard)]
+        if held and len(carriers) == len(held):
             self._books.accept(record, held[0].ticket)
-        else:
-            self._books.forget(record)
+            return
+        # Of all positions, or of none.
+        for trade in carriers:
+            await self._steps.change(record, trade.ticket, 0, *_levels(trade, guard, 0.0), 0)
+        self._books.forget(record)
 
     async def _set(self, record: Record, trade: Trade, guard: Guard, level: float) -> None:
         """Set one level and leave the other as it is."""
         operation = self._steps.unique(record.order.client_order_id)
         levels = _levels(trade, guard, level)
         await self._steps.do(record, "modify", operation, trade.ticket, 0, *levels, 0)
+
+
+def _has(trade: Trade, guard: Guard) -> bool:
+    return abs(level_of(trade, guard.gain) - guard.level) < _SAME
 
 
 def _levels(trade: Trade, guard: Guard, level: float) -> tuple[float, float]:

@@ -18,12 +18,16 @@ _ATTEMPTS = 4
 
 
 class Operations:
-    """``line`` gives the working line, or raises NotConnected. ``pause``: seconds between attempts;
-    ``patience``: how long an outcome that is missing is asked for.
+    """``line`` gives the working line, or raises NotConnected; ``account`` the account's number,
+    which all is meant for. ``pause``: seconds between attempts; ``patience``: how long an outcome
+    that is missing is asked for.
     """
 
-    def __init__(self, line: Callable[[], Line], pause: float, patience: float) -> None:
+    def __init__(
+        self, line: Callable[[], Line], account: Callable[[], str], pause: float, patience: float
+    ) -> None:
         self._line = line
+        self._account = account
         self._pause = pause
         self._patience = patience
 
@@ -38,7 +42,7 @@ class Operations:
         for attempt in range(_ATTEMPTS):
             line = self._line()
             try:
-                return await line.request(method, operation, *args)
+                return await line.request(method, operation, *args, self._account())
             except NotConnected:
                 raise
             except LiveTraderError as error:
@@ -76,12 +80,12 @@ class Operations:
 
         Raises Unavailable.
         """
-        return await self._line().request("void", operation)
+        return await self._line().request("void", operation, self._account())
 
     async def result(self, operation: str) -> Object | None:
         """What is known of an operation; None: the advisor never saw it. Raises Unavailable."""
         try:
-            return await self._line().request("result", operation)
+            return await self._line().request("result", operation, self._account())
         except LiveTraderError as error:
             refusal = refusal_of(error)
             if isinstance(refusal, Refusal) and refusal.code == NOT_FOUND:

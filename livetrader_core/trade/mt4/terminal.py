@@ -27,6 +27,8 @@ class Terminal:
         self._markets = markets
         self._suffix = suffix
         self._contracts: dict[str, Contract] = {}
+        #: What a unit of the contract's currency is worth in the account's.
+        self._rates: dict[str, float] = {}
 
     # ---- tickets
 
@@ -100,11 +102,22 @@ class Terminal:
             raise NotConnected(f"{symbol}: its contract is not known: {error}") from error
         contract = terms.contract(symbol, line.greeting.leverage, None)
         self._contracts[symbol] = contract
+        if terms.tick_value and terms.tick_size:
+            self._rates[symbol] = terms.tick_value / (terms.tick_size * terms.lot_size)
         return contract
 
     def costs(self, symbol: str, price: float, amount: float) -> float:
-        """``amount`` of the account's currency in that of the contract, where the pair tells it."""
+        """``amount`` of the account's currency in that of the contract.
+
+        By the pair itself where it tells the rate, else by what a tick is worth, as it was when the
+        contract was read.
+        """
         code = symbol[len(market_of(symbol)) + 1 :]
         base, quote = code[:3], code[3:6]
         currency = self._line().greeting.currency
-        return round(amount * price, 2) if currency == base and currency != quote else amount
+        if currency == quote:
+            return amount
+        if currency == base:
+            return round(amount * price, 2)
+        rate = self._rates.get(symbol)
+        return amount if rate is None else round(amount / rate, 2)

@@ -63,6 +63,7 @@ void ea_kill() {
   zmq::open_sockets.clear();
   g_context.end();
 }
+void ea_pass(int ms) { mql::passed += ms; }
 int ea_timer_ms() { return mql::timer_ms; }
 const char *ea_comment() { return mql::comment.c_str(); }
 const char *ea_why_dead() { return why_dead.c_str(); }

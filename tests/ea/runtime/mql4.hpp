@@ -15,6 +15,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <filesystem>
 #include <map>
 #include <memory>
 #include <stdexcept>
@@ -96,6 +97,7 @@ struct Host {
 
 inline Host host;
 inline int last_error = 0;
+inline long passed = 0;  // what GetTickCount is ahead, for tests that cannot wait
 inline std::string folder, comment;
 inline bool dead = false, timer_on = false;
 inline int timer_ms = 0;
@@ -389,12 +391,13 @@ const color clrNONE = -1;
 
 inline int GetLastError() {
   int error = mql::last_error;
+  mql::last_error = 0;  // as MQL4 does: it is told once
   return error;
 }
 inline void ResetLastError() { mql::last_error = 0; }
 inline uint GetTickCount() {
   using namespace std::chrono;
-  return uint(duration_cast<milliseconds>(steady_clock::now().time_since_epoch()).count());
+  return uint(duration_cast<milliseconds>(steady_clock::now().time_since_epoch()).count() + mql::passed);
 }
 inline datetime TimeCurrent() { return mql::host.time_current(); }
 inline datetime TimeGMT() { return mql::host.time_gmt(); }
@@ -655,6 +658,9 @@ inline void FileFlush(int handle) { mql::write_pending(mql::file_of(handle)); }
 inline bool FileSeek(int handle, long offset, int origin) {
   if (offset != 0 || origin != SEEK_END) mql::stop("FileSeek: only to the end in this runtime");
   return ::lseek(mql::file_of(handle).fd, 0, 2) >= 0;
+}
+inline bool FileIsExist(const string &name, int = 0) {
+  return std::filesystem::exists(mql::path_of(name));
 }
 inline bool FileMove(const string &from, int, const string &to, int flags) {
   if (!(flags & FILE_REWRITE)) mql::stop("FileMove without FILE_REWRITE fails where the file is there");
