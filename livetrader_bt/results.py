@@ -44,7 +44,8 @@ class SymbolStats:
 class RunSummary:
     """One run: its fills in order, a line for each symbol, and the equity at every moment.
 
-    ``prices`` holds, by symbol, the times and closes of its bars.
+    ``prices`` holds, by symbol, the times and closes of its bars; ``interrupted``: it was ended by
+    Ctrl-C.
     """
 
     mode: str
@@ -56,6 +57,7 @@ class RunSummary:
     currency: str = "USD"
     start: int = 0
     end: int = 0
+    interrupted: bool = False
 
     @property
     def profit(self) -> float:
@@ -77,6 +79,7 @@ class RunSummary:
             "mode": self.mode,
             "start": self.start,
             "end": self.end,
+            "interrupted": self.interrupted,
             "currency": self.currency,
             "profit": self.profit,
             "drawdown": self.drawdown,

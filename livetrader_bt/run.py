@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
+import signal
 import sys
-from collections.abc import Callable, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -76,8 +80,11 @@ def run_strategy(
     live_from: Moment = None,
     cash: float | Mapping[str, float] | None = None,
     on_moment: Callable[[int], None] | None = None,
+    until_ctrl_c: bool = False,
 ) -> RunSummary:
     """Run the strategy of the file ``path`` on ``symbols`` until its data ends.
+
+    ``until_ctrl_c``: or until Ctrl-C, which ends the run in order; a second one at once.
 
     The arguments after ``mode`` are those of :meth:`LiveTraderStore.setup`; ``params`` are the
     strategy's. ``on_moment`` is called with every moment (UTC ms) the strategy sees. The store is
@@ -105,10 +112,34 @@ def run_strategy(
             live_from=moment_ms(live_from) or 0,
             on_moment=on_moment,
         )
-        (ran,) = cerebro.run()
-        return _summary(mode, ran.analyzers.livetrader, store)
+        interrupted = threading.Event()
+        with _ended_by_ctrl_c(cerebro, interrupted) if until_ctrl_c else nullcontext():
+            (ran,) = cerebro.run()
+        summary = _summary(mode, ran.analyzers.livetrader, store)
+        return replace(summary, interrupted=interrupted.is_set())
     finally:
         store.close()
+
+
+@contextmanager
+def _ended_by_ctrl_c(cerebro: bt.Cerebro, interrupted: threading.Event) -> Iterator[None]:
+    """Signals are heard in the main thread only; elsewhere nothing is changed."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(signal.SIGINT)
+
+    def end(*_: object) -> None:
+        signal.signal(signal.SIGINT, before)
+        interrupted.set()
+        # In a thread: what is waited for is locked by the one that was interrupted.
+        threading.Thread(target=cerebro.runstop, daemon=True).start()
+
+    signal.signal(signal.SIGINT, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _summary(mode: str, recorder: Recorder, store: LiveTraderStore) -> RunSummary:

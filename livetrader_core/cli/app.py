@@ -102,11 +102,14 @@ def livetrader(ctx: click.Context, config: Path | None, verbose: int) -> None:
     One strategy file runs as a backtest, on paper, or live, on all of them at once.
     """
     levels = (logging.WARNING, logging.INFO, logging.DEBUG)
+    level = levels[min(verbose, 2)]
     logging.basicConfig(
-        level=levels[min(verbose, 2)],
+        level=level,
         stream=sys.stderr,
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
     )
+    for handler in logging.getLogger().handlers:
+        handler.setLevel(level)  # tqsdk sets its own logger to DEBUG
     ctx.obj = Settings(config)
 
 

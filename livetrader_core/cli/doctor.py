@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from rich.markup import escape
 from rich.table import Table
 
 from livetrader_core.cli.context import (
@@ -158,5 +159,6 @@ def _table(title: str, findings: list[Finding]) -> Table:
     table.add_column("what to do", overflow="fold")
     for one in findings:
         verdict = one.verdict.value
-        table.add_row(one.check, f"[{_STYLES[verdict]}]{verdict}[/]", one.found, one.advice)
+        found, advice = escape(one.found), escape(one.advice)
+        table.add_row(one.check, f"[{_STYLES[verdict]}]{verdict}[/]", found, advice)
     return table

@@ -105,15 +105,17 @@ def command(
 
     The file is plain backtrader. Klines and orders go through the server, the configured one or
     that of --endpoint; if none runs, a backtest or paper run serves itself from the settings.
+    Ctrl-C ends a run in order: its result is shown, orders and positions stay.
     """
     from livetrader_bt.report import print_summary, write_picture
     from livetrader_bt.run import load_strategy, run_strategy
 
     chosen = load_strategy(strategy_file, strategy)
     values = parse_params(params, dict(chosen.params._getitems()))
+    where = settings.endpoint(endpoint)
     summary = run_strategy(
         strategy_file,
-        _store(settings, endpoint, mode),
+        _store(settings, where, mode),
         symbols,
         mode,
         strategy=strategy,
@@ -123,6 +125,7 @@ def command(
         todate=todate,
         live_from=live_from,
         cash=cash,
+        until_ctrl_c=True,
     )
     if as_json:
         print_json(summary.to_dict())
@@ -131,15 +134,16 @@ def command(
     if picture is not None:
         write_picture(picture, summary)
         settings.note(f"picture  {picture}")
+    if summary.interrupted and where is not None:
+        settings.note("what still works or is held: livetrader orders, livetrader positions")
 
 
-def _store(settings: Settings, endpoint: str | None, mode: str) -> LiveTraderStore:
+def _store(settings: Settings, where: str | None, mode: str) -> LiveTraderStore:
     from livetrader_bt.store import LiveTraderStore
     from livetrader_core.config import build_services
 
     config = settings.config
     rates: dict[str, float | str] = {**config.rates.values, **config.rates.symbols}
-    where = settings.endpoint(endpoint)
     if where is not None:
         return LiveTraderStore(where, base=config.rates.base, rates=rates, keys=settings.keys)
     if mode == "live":

@@ -375,7 +375,7 @@ def _announce(
             "TRADES__TQ__PASSWORD",
             "TRADES__TQ__ACCOUNT_PASSWORD",
         ):
-            settings.say(f"LIVETRADER_{name}PASSWORD=anything")
+            settings.say(f"LIVETRADER_{name}=anything")
     settings.say("")
 
 

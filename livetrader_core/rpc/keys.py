@@ -120,7 +120,8 @@ def _load(path: Path) -> tuple[str, str | None]:
     try:
         public, secret = zmq.auth.load_certificate(path)
     except (OSError, ValueError) as error:
-        raise ConfigError(f"{path}: no key can be read from it: {error}") from None
+        told = f"no key can be read from it: {error}" if path.exists() else "there is no such file"
+        raise ConfigError(f"{path}: {told}") from None
     for key in (public, *([secret] if secret else [])):
         if not is_key(key.decode(errors="replace")):
             raise ConfigError(f"{path}: holds something that is no key")

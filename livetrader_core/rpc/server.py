@@ -265,10 +265,18 @@ class Server:
         self._loop = asyncio.get_running_loop()
         if self._end_wanted.is_set():
             self._ended.set()
+        ended = self._loop.create_task(self._ended.wait())
+        starting = self._loop.create_task(self.start())
         try:
-            await self.start()
-            await self._ended.wait()
+            # Who ends it while a venue is slow to answer does not wait for that.
+            await asyncio.wait({ended, starting}, return_when=asyncio.FIRST_COMPLETED)
+            if starting.done():
+                starting.result()
+                await ended
         finally:
+            for task in (starting, ended):
+                task.cancel()
+            await asyncio.gather(starting, ended, return_exceptions=True)
             await self.stop()
 
     def close(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import signal
 import subprocess
@@ -12,7 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
+from livetrader_core.cli import doctor
+from livetrader_core.market.finding import Finding, Verdict
 from tests.cli.conftest import Run
 
 #: A Tuesday on which US stocks, forex and copper trade.
@@ -97,6 +101,26 @@ def test_doctor_looks_at_the_account_and_tries_an_order(cli: Run, workplace: Pat
     wrong = cli("--config", str(file), "doctor", "--try-order", "EURUSD")
     assert wrong.exit_code == 2
     assert "SYMBOL,QUANTITY,PRICE" in wrong.output
+
+
+def test_the_variables_that_a_simulated_venue_prints_are_settings() -> None:
+    command = [*COMMAND, "tq", "--port", "0", "--start", START, "--symbols", "SHFE.cu2605"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        told = []
+        for line in process.stdout:
+            told += [line.strip()] if line.startswith("LIVETRADER_") else []
+            if len(told) == 3:
+                process.send_signal(signal.SIGINT)
+    names = ("MARKETS__TQ__PASSWORD", "TRADES__TQ__PASSWORD", "TRADES__TQ__ACCOUNT_PASSWORD")
+    assert told == [f"LIVETRADER_{name}=anything" for name in names]
+
+
+def test_what_is_found_is_shown_as_it_is() -> None:
+    finding = Finding("reachable", Verdict.FAILED, "needs pytdx: pip install 'livetrader[tdx]'")
+    console = Console(width=100, file=io.StringIO())
+    console.print(doctor._table("us (tdx)", [finding]))
+    assert "livetrader[tdx]" in console.file.getvalue()  # type: ignore[attr-defined]
 
 
 def test_doctor_says_what_to_do_about_a_venue_that_is_away(cli: Run, workplace: Path) -> None:

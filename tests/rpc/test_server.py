@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from typing import Any
 
 import pytest
@@ -487,6 +488,22 @@ def test_what_is_no_service_is_refused(services: tuple[Any, ...]) -> None:
 def test_a_second_market_service_is_refused() -> None:
     with pytest.raises(InvalidRequest, match="second"):
         Server(MarketService(TickingMarket()), MarketService(TickingMarket()))
+
+
+def test_a_server_is_ended_while_a_venue_does_not_answer() -> None:
+    class Silent(TickingMarket):
+        async def connect(self) -> None:
+            await asyncio.sleep(60.0)
+
+    with ipc_endpoint() as endpoint:
+        server = Server(MarketService(Silent()))
+        server.bind(endpoint)
+        thread = threading.Thread(target=server.run)
+        thread.start()
+        time.sleep(0.2)
+        server.close()
+        thread.join(10.0)
+        assert not thread.is_alive()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
