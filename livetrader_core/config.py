@@ -474,6 +474,13 @@ def _explain(error: ValidationError, source: str, origins: Mapping[str, str]) ->
         if kind == "extra_forbidden":
             told = _no_such(path[-1], _known_beside(path))
         elif kind == "missing":
+            table = ".".join(path[:-1])
+            if stray := [name for key, name in origins.items() if key.startswith(f"{table}.")]:
+                lines.append(
+                    f"environment: {stray[0]}: there is no [{table}] with {path[-1]} in {source}: "
+                    "unset it, or give the settings with --config"
+                )
+                continue
             told = "is missing"
         elif kind in ("model_type", "dict_type", "model_attributes_type"):
             told = f"expected a table, [{'.'.join(path)}]"

@@ -321,6 +321,13 @@ def test_an_adapter_that_takes_everything_gets_everything() -> None:
     assert built.settings == {"x": 1, "y": "z"}
 
 
+def test_a_variable_of_a_table_that_is_not_there_is_named() -> None:
+    with pytest.raises(ConfigError) as told:
+        load("", LIVETRADER_MARKETS__TQ__PASSWORD="x")
+    assert str(told.value).startswith("environment: LIVETRADER_MARKETS__TQ__PASSWORD: ")
+    assert "[markets.tq]" in str(told.value)
+
+
 @pytest.mark.parametrize("moment", ["2025-11-03T14:30:00Z", "'2025-11-03T14:30'", "1762180200000"])
 def test_a_moment_is_a_time_of_toml_a_text_or_milliseconds(moment: str) -> None:
     text = f"[markets.r]\nadapter = 'replay'\nsource = 'generated'\nstart = {moment}\n"

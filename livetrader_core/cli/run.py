@@ -112,6 +112,8 @@ def command(
 
     chosen = load_strategy(strategy_file, strategy)
     values = parse_params(params, dict(chosen.params._getitems()))
+    if fromdate is not None and todate is not None and fromdate >= todate:
+        raise click.BadParameter("must be later than --from", param_hint="--to")
     where = settings.endpoint(endpoint)
     summary = run_strategy(
         strategy_file,
@@ -127,6 +129,8 @@ def command(
         cash=cash,
         until_ctrl_c=True,
     )
+    if not any(stats.bars for stats in summary.stats):
+        settings.note("no bars: is there history of that time? see --from, --to")
     if as_json:
         print_json(summary.to_dict())
     else:
