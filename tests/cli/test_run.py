@@ -70,6 +70,12 @@ def test_an_endpoint_that_is_named_must_answer(cli: Run) -> None:
         ((SMA, "--symbols", "US.BABA", "--timeframe", "7m"), 2, "7m"),
         ((SMA, "--symbols", "US.BABA", "--from", "monday"), 2, "'monday' is not a time"),
         ((SMA, "--symbols", "US.BABA", "--cash", "lots"), 2, "'lots' is neither"),
+        (
+            (SMA, "--symbols", "US.BABA", "--from", "2025-11-03", "--to", "2025-11-01"),
+            2,
+            "must be later than --from",
+        ),
+        ((SMA, "--symbols", "US.BABA", "--from", "2030-11-03"), 0, "no bars"),
         ((SMA, "--symbols", "US.BABA", "--param", "fats=3"), 2, "fats.*fast, slow"),
         ((SMA, "--symbols", "US.BABA", "--param", "fast=x"), 2, "fast: expected a number"),
         ((SMA, "--symbols", "US.BABA", "--param", "fast"), 2, "not NAME=VALUE"),
