@@ -81,7 +81,6 @@ PATHS: dict[str, tuple[Any, ...]] = {
         Execution._trade_at_market,
         Execution._place_limit,
         Execution._send,
-        Execution._refused,
         Steps.do,
         Levels.place,
         Levels._set,
