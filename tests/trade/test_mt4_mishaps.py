@@ -236,6 +236,21 @@ def test_an_order_that_came_and_went_beside_a_newer_one_is_told() -> None:
     asyncio.run(main())
 
 
+def test_a_message_of_very_many_frames_does_not_hold_up_the_advisor() -> None:
+    async def main() -> None:
+        async with attached() as terminal, connected(terminal) as client:
+            await client.ask("ping")
+            terminal.longest = 0.0
+            frames = [b"LT1", b"", b"long", b"ping", *[b"x"] * 50_000]
+            await client.requests.send_multipart(frames)
+            name, status, body = await client.reply()
+            assert (name, status, body["code"]) == (b"long", "error", "bad_request")
+            assert (await client.ask("ping", seconds=30.0))["connected"]
+            assert terminal.longest < 0.02
+
+    asyncio.run(main())
+
+
 def test_a_damaged_journal_stops_operations_until_it_is_moved_away() -> None:
     async def main() -> None:
         async with attached() as terminal, connected(terminal) as client:

@@ -8,6 +8,7 @@
 
 #define PROTOCOL_NAME    "LT1"
 #define MOST_ARGUMENTS   64
+#define MOST_FRAMES      100     // more of one message are left out, some at a time
 #define LONGEST_ARGUMENT 128
 #define LONGEST_FRAME    4096
 #define LONGEST_ID       64
@@ -40,6 +41,7 @@ bool    g_topics_bound = false;
 uchar   g_client_keys[];       // 32 bytes each
 string  g_start = "";
 string  g_last_error = "";
+bool    g_leaving_out = false;  // the rest of a message that is too long
 ulong   g_dropped = 0;         // messages that no reply could be made to
 ulong   g_unsent = 0;          // replies and publications that nobody took
 string  g_topic_names[];
@@ -69,6 +71,7 @@ void CloseSockets()
    g_zap = NULL;
    g_requests_bound = false;
    g_topics_bound = false;
+   g_leaving_out = false;
 }
 
 //--- High-water marks before the bind: libzmq 4.2.1 takes no notice of later ones.
@@ -257,11 +260,19 @@ void TakeFrame(ZmqMsg &frame, Request &request)
       request.plain = false;
 }
 
+//--- Leave out more of a message that is too long. False: there is still more of it.
+bool IsLeftOut(ZmqMsg &frame)
+{
+   for(int i = 0; i < MOST_FRAMES && g_leaving_out; i++)
+      g_leaving_out = g_requests.recv(frame, true) && frame.more();
+   return(!g_leaving_out);
+}
+
 //--- The next message of a client, whatever it is; false if there is none.
 bool NextRequest(Request &request)
 {
    ZmqMsg frame;
-   if(!g_requests.recv(frame, true))
+   if(!IsLeftOut(frame) || !g_requests.recv(frame, true))
       return(false);
    request.frames = 0;
    request.plain = true;
@@ -274,6 +285,12 @@ bool NextRequest(Request &request)
    TakeFrame(frame, request);
    while(frame.more())
    {
+      if(request.frames >= MOST_FRAMES)
+      {
+         g_leaving_out = true;
+         request.plain = false;
+         break;
+      }
       if(!g_requests.recv(frame, true))
       {
          request.plain = false;

@@ -73,7 +73,8 @@ class Mt4Trade(AccountLine[Line]):
     a hedging one: a market order closes positions of the other side first, the oldest before the
     others, and opens what is left. A limit or stop order that closes positions, with their number
     of lots, is set on them as take-profit or stop-loss. A limit order that can be filled at once
-    is, at its price or a better one. Raises ConfigError naming the setting at fault.
+    is, at its price or a better one as far as the broker keeps to it. Raises ConfigError naming the
+    setting at fault.
     """
 
     abilities = Abilities(
