@@ -129,7 +129,7 @@ def command(
         cash=cash,
         until_ctrl_c=True,
     )
-    if not any(stats.bars for stats in summary.stats):
+    if mode == "backtest" and not any(stats.bars for stats in summary.stats):
         settings.note("no bars: is there history of that time? see --from, --to")
     if as_json:
         print_json(summary.to_dict())
